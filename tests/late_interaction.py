@@ -1,4 +1,4 @@
-"""ColBERT in PyTorch, written down from its paper and its library: what served ones are compared with."""
+"""ColBERT and BGE-M3 in PyTorch, written down from papers and libraries: what served ones are compared with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from tests.head_checkpoints import tokenizer_of
+from tests.head_checkpoints import layer_of, tokenizer_of
+from tests.kind_checkpoints import outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +69,15 @@ class ColBert:
         inputs: dict[str, Any] = {"input_ids": torch.tensor([ids]), "attention_mask": torch.tensor([mask])}
         hidden = self._model(**inputs).last_hidden_state[0]
         return torch.nn.functional.normalize(hidden @ self._linear.T, dim=1)
+
+
+@torch.inference_mode()
+def bge_m3_vectors(folder: Path, ids: list[int]) -> torch.Tensor:
+    """Vectors that BGE-M3 compares, as FlagEmbedding has it: `colbert_linear(last_hidden_state[:, 1:])`, then units."""
+    hidden = outputs(folder, "", ids).last_hidden_state[0]
+    return torch.nn.functional.normalize(layer_of(folder / "colbert_linear.safetensors")(hidden[1:]), dim=-1)
+
+
+def bge_m3_score(query: torch.Tensor, document: torch.Tensor) -> float:
+    """The sum of the best matches of a query's vectors, divided by their number (FlagEmbedding, `colbert_score`)."""
+    return float(torch.einsum("in,jn->ij", query, document).max(-1).values.sum() / len(query))

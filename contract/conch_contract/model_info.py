@@ -84,6 +84,8 @@ class ModelInfo:
         labels: A classifier's labels, in the order of its logits; None for other models.
         activation: How a classifier's logits become scores: ``softmax``, ``sigmoid`` or ``identity``.
         interaction: How queries and documents are written for late interaction; None for alike and as they are.
+        skips_first: Whether the first token of a text is left out of its token vectors, as its authors compare them
+            without it.
         query_model: Name of the Triton model that answers queries, texts with the prompt ``query``, without the
             encoder; it takes their token ids without special ones. None where the model itself answers all texts.
         bridge_sha256: SHA-256 of the learned map that its vectors pass last; None where they pass none.
@@ -128,6 +130,7 @@ class ModelInfo:
     labels: tuple[str, ...] | None = None
     activation: Activation | None = None
     interaction: Interaction | None = None
+    skips_first: bool = False
     query_model: str | None = None
     bridge_sha256: str | None = None
     bridges_to: str | None = None
@@ -164,8 +167,11 @@ class ModelInfo:
             "interaction": self.interaction.to_parameter() if self.interaction else "",
             "dimension": self.dimension,
         }
-        if self.bridge_sha256 is not None:  # not an empty entry for all others, whose ids would change
+        # No empty entries for all others, whose ids would change.
+        if self.bridge_sha256 is not None:
             meaning["bridge"] = self.bridge_sha256
+        if self.skips_first:
+            meaning["skips_first"] = True
         text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
 
@@ -233,6 +239,7 @@ class ModelInfo:
             "labels": json.dumps(self.labels, ensure_ascii=False) if self.labels else None,
             "activation": self.activation,
             "interaction": self.interaction.to_parameter() if self.interaction else None,
+            "skips_first": "true" if self.skips_first else None,
             SPACE_PARAMETER: self.space_id,  # for clients of Triton that are not ours
         }
         if embeds or self.prompts:
@@ -295,4 +302,5 @@ def _facts(stated: Mapping[str, str]) -> dict[str, Any]:
         "labels": tuple(map(str, json.loads(labels))) if labels else None,
         "activation": activation,
         "interaction": Interaction.from_parameter(stated["interaction"]) if "interaction" in stated else None,
+        "skips_first": stated.get("skips_first") == "true",
     }

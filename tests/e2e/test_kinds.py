@@ -23,7 +23,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from tests import head_checkpoints, kind_checkpoints
 from tests.kind_checkpoints import CLASSIFIERS, LATE, framed, outputs, tokens
-from tests.late_interaction import ColBert
+from tests.late_interaction import ColBert, bge_m3_score, bge_m3_vectors
 from tests.saved_checkpoints import TEXTS as SAVED_TEXTS
 from tests.saved_checkpoints import golden, restore
 from tests.serving import Serving
@@ -175,13 +175,26 @@ def test_words_of_a_text_weigh_what_the_layer_says(client: Client, made: dict[st
         )
 
 
-def test_token_vectors_go_through_their_layer(client: Client, made: dict[str, Path]) -> None:
-    layer = head_checkpoints.layer_of(made["m3"] / "colbert_linear.safetensors")
-    for text, vectors in zip(TEXTS, client.embed_tokens(TEXTS, model="m3-tokens"), strict=True):
-        with torch.inference_mode():
-            projected = layer(outputs(made["m3"], "", tokens(made["m3"], text)).last_hidden_state[0])
-            expected = torch.nn.functional.normalize(projected, dim=1).numpy()
-        np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
+def test_token_vectors_of_bge_m3_are_those_that_its_authors_compare(
+    client: Client, ask: Callable[..., Any], made: dict[str, Path]
+) -> None:
+    expected = [bge_m3_vectors(made["m3"], tokens(made["m3"], text)).numpy() for text in TEXTS]
+    answers = [client.embed_tokens(TEXTS, model="m3-tokens"), ask("/embed_all", model="m3", inputs=TEXTS)]
+    answers.append(client.embed_tokens(client.tokenize(TEXTS, model="m3-tokens"), model="m3-tokens"))
+    for answer in answers:
+        for vectors, wanted in zip(answer, expected, strict=True):
+            np.testing.assert_allclose(vectors, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_scores_of_bge_m3s_late_interaction_are_those_of_its_authors(
+    client: Client, made: dict[str, Path], query: str
+) -> None:
+    texts = list(dict.fromkeys(TEXTS))
+    of_query, *vectors = (bge_m3_vectors(made["m3"], tokens(made["m3"], text)) for text in (query, *texts))
+    expected = [bge_m3_score(of_query, each) for each in vectors]
+    found = {place.index: place.score for place in client.rerank(query, texts, model="m3-maxsim")}
+    np.testing.assert_allclose([found[index] for index in range(len(texts))], expected, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,9 @@ class TokenVectorsJob(Job["list[NDArray[np.float32]]"]):
         return [units(row) for row in vectors] if self._normalize else vectors
 
     def _compared(self, vectors: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Without the tokens on the skip list."""
+        """Without the tokens on the skip list, and without the first ones where the model leaves those out."""
+        if self._model.skips_first:  # a text of one token keeps it, as where the server compares texts
+            return [row[min(1, len(row) - 1) :] for row in vectors]
         rules = self._model.interaction
         if rules is None:
             return vectors

@@ -157,6 +157,7 @@ class Client(Models):
         """A vector for every token of each text, special tokens included.
 
         ``model`` is a multi-vector model's name, None for the first; ``normalize=False`` leaves lengths as they come.
+        A model that ``skips_first`` gives none for the first token of a text, unless it is the only one.
         Else arguments and errors are those of ``embed``. Returns float32 [tokens, dimension] for each text.
         """
         deadline = self._deadline(timeout_s)

@@ -158,7 +158,7 @@ def read_projection(description: Description, checkpoint: Checkpoint) -> Project
     """The layers between the encoder and late interaction."""
     if isinstance(description, EmbeddingModel):
         layer = read_extra(checkpoint, COLBERT)
-        return Projection((Dense(layer),) if layer else ())
+        return Projection((Dense(layer),) if layer else (), skips_first=description.skips_first)
     if isinstance(description, MultiVectorModel) and (description.dense or "linear.weight" not in checkpoint.weights):
         return Projection(_layers(checkpoint, description.dense))
     return Projection((Dense(checkpoint.weights.linear("linear")),))

@@ -156,6 +156,11 @@ class EmbeddingModel(VectorModel):
     lexical: bool = False
     late_chunking: bool = False
 
+    @property
+    def skips_first(self) -> bool:
+        """Whether late interaction leaves out the first token, as it does with BGE-M3's layer (Chen et al. 2024)."""
+        return self.projected > 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class StaticModel(EmbeddingModel):

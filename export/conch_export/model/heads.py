@@ -91,9 +91,15 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Projection:
-    """Layers over every token embedding; vectors of length 1 come out."""
+    """Layers over every token embedding; vectors of length 1 come out.
+
+    Attributes:
+        layers: before the division by the length.
+        skips_first: whether late interaction leaves out the first token of every text.
+    """
 
     layers: tuple[HeadLayer, ...] = ()
+    skips_first: bool = False
 
     @property
     def whole(self) -> tuple[HeadLayer, ...]:

@@ -115,9 +115,19 @@ def after_prompts(g: GraphBuilder, layout: Layout, tokens: Tokens) -> Spans:
     mask = layout.read(MASK, tokens.slots, tokens.rows)
     of_prompt = g.cast(g.node("Equal", mask, g.int64(3)), TensorProto.INT64)
     counts = _sum_by_row(g, of_prompt, tokens.rows, tokens.spans.last)
-    # Min, because pooling over no token is an operation on an empty axis.
-    last_token = g.node("Sub", tokens.spans.last, g.int64(1))
-    return Spans(g.node("Min", g.node("Add", tokens.spans.first, counts), last_token), tokens.spans.last)
+    return _after(g, tokens.spans, counts)
+
+
+def after_first_tokens(g: GraphBuilder, spans: Spans) -> Spans:
+    """The spans of the rows without their first token; a row of one token keeps it."""
+    return _after(g, spans, g.int64(1))
+
+
+def _after(g: GraphBuilder, spans: Spans, counts: str) -> Spans:
+    """The spans without so many tokens at their beginning, of which the last token always stays."""
+    # Min, because there is nothing to compute over no token: it is an operation on an empty axis.
+    last_token = g.node("Sub", spans.last, g.int64(1))
+    return Spans(g.node("Min", g.node("Add", spans.first, counts), last_token), spans.last)
 
 
 def slot_places(g: GraphBuilder, layout: Layout, slots: str) -> tuple[str, str]:

@@ -287,7 +287,8 @@ def _facts(description: Description, model: PublicModel) -> dict[str, Any]:
         template, instruction = description.pair_template, description.default_instruction
         return {**facts, "pair_template": template, "default_instruction": instruction or None}
     if model.task is Task.MULTI_VECTOR:
-        return {**facts, "normalized": model.head is not None}
+        skips_first = isinstance(description, EmbeddingModel) and description.skips_first
+        return {**facts, "normalized": model.head is not None, "skips_first": skips_first}
     derived = model.base is not None and model.task is not Task.LATE_CHUNKING
     if derived or not isinstance(description, EmbeddingModel):
         return facts

@@ -148,23 +148,25 @@ class Reference:
         return plain.in_memory(read_lexical(self._description, self._checkpoint))
 
     @cached_property
-    def _layers(self) -> Any:
-        return plain.in_memory(read_projection(self._description, self._checkpoint).whole)
+    def _projection(self) -> Any:
+        return plain.in_memory(read_projection(self._description, self._checkpoint))
 
     def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
         """FP32 [tokens, hidden] to vectors that late interaction compares."""
-        return plain.through(self._layers, tokens)
+        return plain.through(self._projection.whole, tokens)
 
     def _late_interaction(self, items: Iterable[Item]) -> torch.Tensor:
         queries, documents = [], []
         skipped = torch.tensor(self._rules.skip_list if self._rules else (), dtype=torch.int64)
         for item in items:
             answer = self._answer(item)
-            vectors = self._projected(answer.outputs["token_embeddings"])
+            # A text of one token keeps it, as there is nothing else to compare.
+            first = min(int(self._projection.skips_first), len(answer.ids) - 1)
+            vectors = self._projected(answer.outputs["token_embeddings"])[first:]
             if item.role is Role.QUERY:
                 queries.append(vectors)
             else:
-                documents.append(vectors[~torch.isin(torch.tensor(answer.ids), skipped)])
+                documents.append(vectors[~torch.isin(torch.tensor(answer.ids[first:]), skipped)])
         return torch.stack([plain.maxsim(query, each) for query in queries for each in documents])[:, None]
 
 

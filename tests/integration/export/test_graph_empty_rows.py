@@ -70,6 +70,7 @@ HEADS = [
     "classifier",
     "maxsim",
     "maxsim with skipped tokens",
+    "maxsim without first tokens",
 ]
 HEADS += ["chunks", "projection", "lexical", "vocabulary fp32", "vocabulary int8"]
 LONG = 170
@@ -153,6 +154,7 @@ def head_at(kind: str, folder: Path) -> Path:
         "chunks": lambda: chunks_graph(HIDDEN, Pooled(Pooling.MEAN, (Dense(layer), Unit())), 5),
         "maxsim": lambda: maxsim_graph(HIDDEN, Projection(), ()),
         "maxsim with skipped tokens": lambda: maxsim_graph(HIDDEN, Projection((Dense(layer),)), [3, 4]),
+        "maxsim without first tokens": lambda: maxsim_graph(HIDDEN, Projection((Dense(layer),), skips_first=True), ()),
         "projection": lambda: projection_graph(HIDDEN, Projection((Dense(layer),)), 5),
         "lexical": lambda: lexical_graph(HIDDEN, Lexical(linear(1), WORDS, (1,))),
     }

@@ -39,6 +39,17 @@ async def test_token_vectors_have_length_one_unless_they_are_wanted_as_they_come
     assert np.abs(np.linalg.norm(raw, axis=1) - 1).max() > 0.1
 
 
+async def test_a_first_token_that_is_not_compared_has_no_vector(client: Any, server: FakeServer) -> None:
+    server.models["skipping"] = FakeModel(
+        task="multi-vector", parameters={"normalize": "false", "base": "letters", "skips_first": "true"}
+    )
+    every = await client.embed_tokens(TEXTS, model="tokens")
+    for row, found in zip(every, await client.embed_tokens(TEXTS, model="skipping"), strict=True):
+        np.testing.assert_array_equal(found, row[1:])
+    (alone,) = await client.embed_tokens([[5]], model="skipping")
+    assert len(alone) == 1, "a text of one token keeps it"
+
+
 async def test_a_sparse_vector_holds_what_is_not_zero_in_ascending_order(client: Any) -> None:
     vectors = await client.embed_sparse(TEXTS)
     for ids, vector in zip(await client.tokenize(TEXTS), vectors, strict=True):

@@ -45,6 +45,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "bridge_sha256": "1" * 64,
         "bridges_to": "0123456789abcdef",
     },
+    "without first tokens": {"task": Task.MULTI_VECTOR, "base": "letters", "dimension": 128, "skips_first": True},
     "multi-vector": {"task": Task.MULTI_VECTOR, "interaction": RULES, "dimension": 128, "normalized": True},
     "late-interaction": {"task": Task.LATE_INTERACTION, "interaction": RULES},
     "cross-encoder": {"task": Task.CROSS_ENCODER, "pair_template": "<{query}|{document}>", "code_sha256": "1" * 64},

@@ -55,6 +55,7 @@ CHANGES: list[dict[str, Any]] = [
     {"dimension": 4},
     {"task": Task.MULTI_VECTOR},
     {"task": Task.MULTI_VECTOR, "interaction": RULES},
+    {"task": Task.MULTI_VECTOR, "skips_first": True},
     {"task": Task.SPARSE},
     {"bridge_sha256": "3" * 64, "bridges_to": "0123456789abcdef"},
     {"bridge_sha256": "4" * 64, "bridges_to": "0123456789abcdef"},

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from conch_export.onnx.heads.frame import Frame, through
 from conch_export.onnx.layout import IDS, REQUEST_ELEMENTS, VECTORS
-from conch_export.onnx.ragged import query_rows, slot_places
+from conch_export.onnx.ragged import after_first_tokens, query_rows, slot_places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,10 @@ _NO_MATCH = -2.0
 
 
 def projection_graph(hidden: int, head: Projection, width: int) -> Graph:
-    """Token embeddings to FP32 [N, width]: zeros at pads, NaN where the encoder refused the row."""
+    """Token embeddings to FP32 [N, width]: zeros at pads, NaN where the encoder refused the row.
+
+    A first token that late interaction leaves out has its vector too: clients leave it out (`ModelInfo.skips_first`).
+    """
     frame = Frame(hidden)
     g, (layout, tokens, x) = frame.g, frame.locate()
     pad = g.constant(np.zeros((1, width), np.float32), "pad")
@@ -41,7 +44,7 @@ def maxsim_graph(hidden: int, head: Projection, skipped: Sequence[int]) -> Graph
 
     Args:
         hidden: width of the encoder's token vectors.
-        head: layers before the comparison.
+        head: layers before the comparison, and whether the first token of every row counts.
         skipped: ids of tokens that do not count in documents (punctuation); with any, the graph takes `input_ids`.
     """
     frame = Frame(hidden, takes_ids=bool(skipped))
@@ -49,7 +52,8 @@ def maxsim_graph(hidden: int, head: Projection, skipped: Sequence[int]) -> Graph
     x = through(g, x, head.whole)
     penalty = _penalties(g, layout.read(IDS, tokens.slots, tokens.rows), skipped) if skipped else None
     queries = query_rows(g, layout, frame.take(REQUEST_ELEMENTS, TensorProto.INT32, "Q"))
-    sides = (tokens.spans.first, tokens.spans.last)
+    spans = after_first_tokens(g, tokens.spans) if head.skips_first else tokens.spans
+    sides = (spans.first, spans.last)
     ends = [g.column(g.node("Gather", side, queries)) for side in sides] + [g.column(side) for side in sides]
 
     def one_row(inner: GraphBuilder, index: str) -> str:
