@@ -153,6 +153,10 @@ def bge_m3(folder: Path) -> Path:
     """A dense model with two more heads in files of their own."""
     make(folder, "xlm-roberta", "Model")
     add_modules(folder, {"word_embedding_dimension": WIDTH, "pooling_mode": "cls"})
+    names = {"cls": "CLS", "sep": "SEP", "eos": "SEP", "pad": "PAD", "unk": "UNK", "mask": "MASK"}
+    tokens = {f"{name}_token": f"[{token}]" for name, token in names.items()}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     save_file(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "sparse_linear.safetensors")
     save_file(torch.nn.Linear(WIDTH, WIDTH // 2).state_dict(), folder / "colbert_linear.safetensors")
     return folder

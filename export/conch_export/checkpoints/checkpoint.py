@@ -255,10 +255,6 @@ class Checkpoint:
         """The id of the mask token; raises UnsupportedError where there is none."""
         return self.token_id(self.served_tokenizer.special.get("mask_token", "[MASK]"))
 
-    def special_ids(self) -> list[int]:
-        """Ids of tokens that stand for no text."""
-        return [number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special]
-
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_str(self.tokenizer.decode())

@@ -93,6 +93,8 @@ _VOCABULARIES = (
 )
 """Heads of masked language models."""
 LEXICAL, COLBERT = "sparse_linear", "colbert_linear"
+_WEIGHTLESS = ("cls_token", "eos_token", "pad_token", "unk_token")
+"""Tokens whose lexical weights the authors of BGE-M3 and GTE leave out, by transformers' names of them."""
 _CONVERT = (
     'python -c "import torch, safetensors.torch as s; '
     "s.save_file(torch.load('{0}.pt', weights_only=True), '{0}.safetensors')\""
@@ -182,7 +184,10 @@ def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:
     layer = read_extra(checkpoint, LEXICAL)
     if layer is None:
         raise SourceError(f"the checkpoint has no {LEXICAL}.safetensors: fetch it again")
-    return Lexical(layer, description.vocabulary, tuple(checkpoint.special_ids()))
+    special = checkpoint.served_tokenizer.special
+    tokens = {special[name] for name in _WEIGHTLESS if name in special}
+    skipped = sorted(map(checkpoint.token_id, filter(checkpoint.has_token, tokens)))
+    return Lexical(layer, description.vocabulary, tuple(skipped))
 
 
 def read_extra(checkpoint: Checkpoint, name: str) -> Linear | None:

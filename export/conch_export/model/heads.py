@@ -134,7 +134,7 @@ class Lexical:
     Attributes:
         output: to that weight.
         size: tokens of the vocabulary.
-        skipped: ids that weigh nothing: special tokens.
+        skipped: ids that weigh nothing: of tokens that frame a text, fill it up or stand for unknown words.
     """
 
     output: Linear

@@ -111,6 +111,12 @@ class Library:
         vector: torch.Tensor = features["sentence_embedding"][0]
         return vector
 
+    @property
+    def weightless(self) -> set[int | None]:
+        """Ids of the tokens that lexical weights leave out, as the code of BGE-M3's and of GTE's authors has it."""
+        tokenizer = self._model.tokenizer
+        return {tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+
     def _features(self, item: Item) -> dict[str, Any]:
         """Return the input of the first module, made once for each item; a copy, because modules add to it."""
         if item not in self._known:

@@ -17,7 +17,7 @@ from conch_export.model.heads import LogOdds, Pooled, Sum, Unit
 from conch_export.model.network import Activation, Experts, Norm, with_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from conch_export.model.arrays import Array
     from conch_export.model.heads import HeadLayer, Lexical, Vocabulary
@@ -121,11 +121,11 @@ def vocabulary(head: Vocabulary, tokens: torch.Tensor) -> torch.Tensor:
     return weights.amax(0)
 
 
-def lexical(head: Lexical, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
-    """FP32 [n, hidden] and the ids of the tokens to the weights over the vocabulary."""
+def lexical(head: Lexical, tokens: torch.Tensor, ids: Sequence[int], skipped: Container[int]) -> torch.Tensor:
+    """FP32 [n, hidden] and the ids of the tokens to the weights over the vocabulary, of which some are skipped."""
     weights = torch.zeros(head.size)
     for token, weight in zip(ids, torch.relu(_linear(head.output, tokens))[:, 0], strict=True):
-        if token not in head.skipped:
+        if token not in skipped:
             weights[token] = torch.maximum(weights[token], weight)
     return weights
 

@@ -110,9 +110,7 @@ class Reference:
             vectors = [answer.outputs["token_embeddings"] for answer in answers]
             return torch.cat(vectors if model.head is None else list(map(self._projected, vectors))).numpy()
         if model.task is Task.SPARSE and model.base is not None:
-            return torch.stack(
-                [plain.lexical(self._lexical, each.outputs["token_embeddings"], each.ids) for each in answers]
-            ).numpy()
+            return torch.stack(list(map(self._weighed, answers))).numpy()
         if model.task in (Task.CROSS_ENCODER, Task.CLASSIFICATION):
             return self._scores(torch.stack([answer.outputs["scores"] for answer in answers])).numpy()
         return torch.stack([answer.outputs["sentence_embedding"] for answer in answers]).numpy()
@@ -135,6 +133,10 @@ class Reference:
         """[chunks, dimension]: the library's pooling, and what follows it, of each third of a text's tokens."""
         tokens, ends = answer.outputs["token_embeddings"], thirds(len(answer.ids))
         return torch.stack([self._model.pooled(tokens[begin:end]) for begin, end in pairwise((0, *ends))])
+
+    def _weighed(self, answer: Answer) -> torch.Tensor:
+        """FP32 [vocabulary]: the weights of a text's own tokens."""
+        return plain.lexical(self._lexical, answer.outputs["token_embeddings"], answer.ids, self._model.weightless)
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """[items, labels] to those that are served: all, or [items, 1] of the label that a reranker scores by."""
