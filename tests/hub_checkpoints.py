@@ -95,6 +95,11 @@ GTE_RERANKER: dict[str, Any] = GTE_MULTILINGUAL | {
     "architectures": ["NewForSequenceClassification"],
     "auto_map": {"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"},
 }
+GTE_MASKED: dict[str, Any] = GTE | {
+    "architectures": ["NewForMaskedLM"],
+    "auto_map": {"AutoModelForMaskedLM": "Alibaba-NLP/new-impl--modeling.NewForMaskedLM"},
+    "layer_norm_eps": 1e-3,
+}
 _LLAMA: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": HIDDEN,
@@ -268,11 +273,10 @@ def _shapes(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
         layers = [shape for index in range(config["n_layer"]) for shape in _nomic_moe(index, config["num_experts"])]
         return embeddings + _norm(norm) + layers
     encoder = embeddings + _norm(norm) + [shape for index in range(LAYERS) for shape in layer(index)]
-    head = _linear("classifier", HIDDEN, 1)
     if config is GTE_RERANKER:
         encoder += _linear("pooler.dense", HIDDEN, HIDDEN)
-        return [(f"new.{name}", shape) for name, shape in encoder] + head
-    return encoder + head if config is GTE_MULTILINGUAL else encoder
+    prefix = "new." if config is GTE_RERANKER or config is GTE_MASKED else ""
+    return [(f"{prefix}{name}", shape) for name, shape in encoder] + _gte_head(config)
 
 
 def _nomic(index: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -304,6 +308,13 @@ def _nomic_moe(index: int, experts: int) -> list[tuple[str, tuple[int, ...]]]:
         *_norm(f"{name}.norm1"),
         *_norm(f"{name}.norm2"),
     ]
+
+
+def _gte_head(config: dict[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
+    if config is GTE_MASKED:
+        bias = ("lm_head.decoder.bias", (VOCABULARY,))
+        return [*_linear("lm_head.dense", HIDDEN, HIDDEN), *_norm("lm_head.norm"), bias]
+    return _linear("classifier", HIDDEN, 1) if config is GTE_RERANKER or config is GTE_MULTILINGUAL else []
 
 
 def _gte(index: int) -> list[tuple[str, tuple[int, ...]]]:

@@ -88,10 +88,11 @@ _BERT = "cls.predictions.transform"
 _VOCABULARIES = (
     _Layout(f"{_BERT}.dense", f"{_BERT}.LayerNorm", "cls.predictions.decoder", "gelu", activation_setting="hidden_act"),
     _Layout("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "gelu"),
+    _Layout("lm_head.dense", "lm_head.norm", "lm_head.decoder", "gelu", activation_setting="hidden_act"),
     _Layout("vocab_transform", "vocab_layer_norm", "vocab_projector", "gelu", activation_setting="activation"),
     _Layout("head.dense", "head.norm", "decoder", "gelu", activation_setting="classifier_activation"),
 )
-"""Heads of masked language models."""
+"""Heads of masked language models: of BERT, RoBERTa and its relatives, GTE, DistilBERT and ModernBERT."""
 LEXICAL, COLBERT = "sparse_linear", "colbert_linear"
 _WEIGHTLESS = ("cls_token", "eos_token", "pad_token", "unk_token")
 """Tokens whose lexical weights the authors of BGE-M3 and GTE leave out, by transformers' names of them."""
@@ -168,15 +169,23 @@ def read_projection(description: Description, checkpoint: Checkpoint) -> Project
 
 def read_vocabulary(description: Description, checkpoint: Checkpoint) -> Vocabulary:
     """The head of a masked language model."""
-    weights = checkpoint.weights
-    layout = next((layout for layout in _VOCABULARIES if f"{layout.dense}.weight" in weights), None)
-    if layout is None:
-        msg = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
-        raise UnsupportedError(msg)
+    weights, layout = checkpoint.weights, _vocabulary_layout(checkpoint)
     norm = _norm(checkpoint, str(layout.norm))
     decoder = Linear(_decoder_table(checkpoint, layout.output).T, _decoder_bias(weights, layout.output))
     layers = (Dense(weights.linear(str(layout.dense)), _activation(checkpoint, layout)), norm)
     return Vocabulary(layers, decoder, description.logarithms if isinstance(description, SparseModel) else 1)
+
+
+def _vocabulary_layout(checkpoint: Checkpoint) -> _Layout:
+    """The layout that the checkpoint has both layers before the decoder of; the decoder may be the embedding table."""
+    begun = [layout for layout in _VOCABULARIES if f"{layout.dense}.weight" in checkpoint.weights]
+    whole = next((layout for layout in begun if f"{layout.norm}.weight" in checkpoint.weights), None)
+    if whole is not None:
+        return whole
+    msg = f"{checkpoint.folder.name} has no masked language model's head that is built: --task sparse needs one"
+    if begun:
+        msg += f" (it has {begun[0].dense}, and no norm {' or '.join(str(layout.norm) for layout in begun)})"
+    raise UnsupportedError(msg)
 
 
 def read_lexical(description: Description, checkpoint: Checkpoint) -> Lexical:

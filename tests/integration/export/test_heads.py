@@ -104,6 +104,29 @@ def test_splade_gives_the_largest_logarithm_of_every_word(
     assert answer["indices"].dtype == np.int32
 
 
+def test_splade_of_gte_gives_what_its_authors_head_gives(serve: Callable[..., Served], tmp_path: Path) -> None:
+    checkpoint = head_checkpoints.splade(tmp_path / "splade", "gte")
+    served = serve(checkpoint)
+    tokens = torch.from_numpy(EncoderGraph(served.repository / "splade.encoder" / "1" / "model.onnx")(ROWS))
+    at = load_file(checkpoint / "model.safetensors").__getitem__
+    bent = torch.nn.functional.gelu(tokens @ at("lm_head.dense.weight").T + at("lm_head.dense.bias"))
+    norm = at("lm_head.norm.weight"), at("lm_head.norm.bias"), 1e-3
+    normed = torch.nn.functional.layer_norm(bent, bent.shape[-1:], *norm)
+    logits = normed @ at("new.embeddings.word_embeddings.weight").T + at("lm_head.decoder.bias")
+    rows = torch.log1p(torch.relu(logits)).split([len(row.ids) for row in ROWS])
+    expected = torch.stack([row.amax(0) for row in rows]).numpy()
+    np.testing.assert_allclose(dense(served("splade.sparse"), expected.shape[1]), expected, rtol=0, atol=1e-5)
+
+
+def test_a_masked_head_of_other_layers_is_refused_by_their_names(tmp_path: Path) -> None:
+    folder = head_checkpoints.splade(tmp_path / "m")
+    path, norm = folder / "model.safetensors", "cls.predictions.transform.LayerNorm"
+    renamed = {name.replace(norm, norm.replace("LayerNorm", "layer_norm")): at for name, at in load_file(path).items()}
+    save_file(renamed, path, {"format": "pt"})
+    with pytest.raises(UnsupportedError, match=rf"has cls.predictions.transform.dense, and no norm {norm}\)"):
+        export(Options(str(folder), tmp_path / "models", precision=Precision.FP32))
+
+
 def test_splade_with_two_logarithms(serve: Callable[..., Served], tmp_path: Path) -> None:
     checkpoint = head_checkpoints.splade(tmp_path / "splade", activation_function="log1p_relu")
     logits = [outputs(checkpoint, "ForMaskedLM", row.ids).logits[0] for row in ROWS]
