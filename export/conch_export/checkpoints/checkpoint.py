@@ -246,6 +246,11 @@ class Checkpoint:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def token_behind_texts(self) -> int | None:
+        """The id of the token that the tokenizer puts behind every text; None for none."""
+        encoding = self._tokenizer.encode("a")
+        return int(encoding.ids[-1]) if encoding.special_tokens_mask[-1:] == [1] else None
+
     @property
     def adds_special_tokens(self) -> bool:
         """Whether the tokenizer puts tokens around a text."""
@@ -257,7 +262,9 @@ class Checkpoint:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_str(self.tokenizer.decode())
+        tokenizer = Tokenizer.from_str(self.tokenizer.decode())
+        tokenizer.no_padding()  # by which a text would have more tokens than it has
+        return tokenizer
 
     @cached_property
     def weights(self) -> Weights:

@@ -14,7 +14,7 @@ from conch_export.checkpoints.adapters.own import refuse_unchosen
 from conch_export.checkpoints.architecture import refuse_unread, refuse_wrong_types
 from conch_export.checkpoints.classifiers import Labels
 from conch_export.checkpoints.colbert import is_colbert, read_interaction, refuse_other_rules
-from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unknown_classifier
+from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unfit_classifier
 from conch_export.checkpoints.known_keys import SENTENCE_TRANSFORMERS
 from conch_export.checkpoints.modules import Modules
 from conch_export.checkpoints.usage import (
@@ -273,13 +273,13 @@ class _Reader:
             if not self.modules.pools_prompt:
                 raise UnsupportedError("prompts left out of a cross-encoder's pooling (include_prompt) are not built")
             return ModularCrossEncoder(**common, pooling=pooling, layers=layers)
-        refuse_unknown_classifier(self._checkpoint.model_type)
+        refuse_unfit_classifier(self._checkpoint)
         number = self._labels.number(label)
         return CrossEncoder(**common, label=number, exclusive=self._labels.activation(activation) == "softmax")
 
     def classifier(self, common: dict[str, Any]) -> Classifier:
         """The description of a sequence classifier."""
-        refuse_unknown_classifier(self._checkpoint.model_type)
+        refuse_unfit_classifier(self._checkpoint)
         activation = self._labels.activation(self.modules.activation_of_scores(len(self._labels.names)))
         common |= self.prompts() | self._segments()
         return Classifier(**common, labels=self._labels.names, activation=activation)

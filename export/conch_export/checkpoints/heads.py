@@ -278,10 +278,27 @@ def _residual(weights: Weights) -> Linear:
     return Linear(np.eye(weights.linear("linear").weight.shape[0], dtype=np.float32))
 
 
-def refuse_unknown_classifier(model_type: str) -> None:
-    """Raise UnsupportedError for an architecture whose classifier's layers are not known: they are not guessed."""
+def refuse_unfit_classifier(checkpoint: Checkpoint) -> None:
+    """Refuse a classifier whose layers are not known, as they are not guessed, or that scores a token before the last.
+
+    transformers' decoders score the last token of a text that is not `pad_token_id`.
+
+    Raises:
+        UnsupportedError: it is one of these.
+    """
+    model_type, config = checkpoint.model_type, checkpoint.config
     if model_type not in _CLASSIFIERS:
         msg = f"cross-encoders of architecture {model_type!r} are not built, only those of {', '.join(_CLASSIFIERS)}"
+        raise UnsupportedError(msg)
+    if _CLASSIFIERS[model_type] is not _DECODER or (last := checkpoint.token_behind_texts()) is None:
+        return
+    if last == config.get("pad_token_id"):
+        msg = (
+            f"{config.place} states pad_token_id = {last}, which the tokenizer puts behind every text "
+            f"({checkpoint.token(last)}): transformers scores the token before it, which is not built. Export a copy "
+            "of the folder whose tokenizer.json does not add it (post_processor): a decoder's scores are the same "
+            "then, as no token sees those behind it"
+        )
         raise UnsupportedError(msg)
 
 

@@ -116,6 +116,32 @@ def test_a_head_of_an_architecture_that_is_not_known_is_not_guessed(tmp_path: Pa
         export(Options(str(checkpoint), tmp_path / "repository", precision=Precision.FP32))
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_a_decoder_that_scores_the_token_before_the_last_is_refused(tmp_path: Path, labels: int) -> None:
+    sizes = {"num_labels": labels, "pad_token_id": 102}
+    checkpoint = head_checkpoints.make(tmp_path / "ends", "qwen3", "ForSequenceClassification", **sizes)
+    with pytest.raises(
+        UnsupportedError, match=r"pad_token_id = 102, which .* behind every text \(\[SEP\]\).*post_proc"
+    ):
+        export(Options(str(checkpoint), tmp_path / "repository", precision=Precision.FP32))
+
+
+def test_without_the_last_token_such_a_decoder_has_the_scores_of_transformers(tmp_path: Path) -> None:
+    sizes = {"num_labels": 1, "pad_token_id": 102}
+    checkpoint = head_checkpoints.make(tmp_path / "ends", "qwen3", "ForSequenceClassification", **sizes)
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    templates = [tokenizer["post_processor"][kind] for kind in ("single", "pair")]
+    assert templates[1].pop(2)["SpecialToken"]["id"] == "[SEP]", "which ends a pair whose second text is empty, too"
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    documents = DOCUMENTS[:-1]  # the last one is cut, which keeps one more of its tokens
+    expected = of_transformers(checkpoint, documents)
+    for template in templates:
+        assert template.pop()["SpecialToken"]["id"] == "[SEP]"
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    export(Options(str(checkpoint), tmp_path / "repository", precision=Precision.FP32, plan=ONE_CORE))
+    np.testing.assert_allclose(of_conch(tmp_path / "repository", "ends", documents), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
 @pytest.mark.parametrize(
     ("kind", "mistake", "value"),
