@@ -222,8 +222,9 @@ def _refuse_lone_augmentation(encoder: Encoder, rules: Interaction) -> None:
         msg = (
             f"queries are filled up to {rules.query_length} tokens, but layers attend to no more than {window} on each "
             "side: the last tokens of a short query would attend to none. Export a copy of the folder that states at "
-            f"most {window + shortest} (query_length in config_sentence_transformers.json, query_maxlen in "
-            "artifact.metadata)"
+            f"most {window + shortest} (query_length in PyLate's config_sentence_transformers.json, query_maxlen in "
+            "ColBERT's artifact.metadata, length in query_expansion of sentence-transformers' "
+            "sentence_bert_config.json)"
         )
         raise UnsupportedError(msg)
 

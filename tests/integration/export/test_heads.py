@@ -113,7 +113,7 @@ def test_splade_of_gte_gives_what_its_authors_head_gives(serve: Callable[..., Se
     norm = at("lm_head.norm.weight"), at("lm_head.norm.bias"), 1e-3
     normed = torch.nn.functional.layer_norm(bent, bent.shape[-1:], *norm)
     logits = normed @ at("new.embeddings.word_embeddings.weight").T + at("lm_head.decoder.bias")
-    rows = torch.log1p(torch.relu(logits)).split([len(row.ids) for row in ROWS])
+    rows = torch.split(torch.log1p(torch.relu(logits)), [len(row.ids) for row in ROWS])
     expected = torch.stack([row.amax(0) for row in rows]).numpy()
     np.testing.assert_allclose(dense(served("splade.sparse"), expected.shape[1]), expected, rtol=0, atol=1e-5)
 
@@ -345,6 +345,32 @@ def test_augmentation_that_could_attend_to_nothing_is_refused(serve: Callable[..
         serve(head_checkpoints.pylate(tmp_path / "beyond", "modernbert", query_length=19))
     seen = {"query_length": 19, "attend_to_expansion_tokens": True}
     serve(head_checkpoints.pylate(tmp_path / "attended", "modernbert", **seen))
+
+
+def test_augmentation_of_newer_sentence_transformers_is_shortened_where_it_states_it(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    folder = head_checkpoints.pylate(tmp_path / "newer", "modernbert")
+    kinds = (("", "Transformer"), ("1_Dense", "Dense"), ("2_Mask", "MultiVectorMask"), ("3_Normalize", "Normalize"))
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.{kind}"}
+        for place, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    stated = {"model_type": "MultiVectorEncoder", "__version__": {}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
+
+    def filled_to(length: int) -> dict[str, Any]:
+        return {"document_length": 40, "query_expansion": {"strategy": "fixed", "attend": False, "length": length}}
+
+    settings = folder / "sentence_bert_config.json"
+    settings.write_text(json.dumps(filled_to(18)))
+    with pytest.raises(
+        UnsupportedError, match=r"at most 17 .*length in query_expansion of .* sentence_bert_config.json"
+    ):
+        serve(folder)
+    settings.write_text(json.dumps(filled_to(17)))
+    serve(folder)
 
 
 @pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
