@@ -192,17 +192,28 @@ class Checkpoint:
             return ServedTokenizer(self.static.tokenizer, self.static.max_length, segments=False)
         if not (self.transformer / "config.json").exists():
             return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
-        stated = self.transformer_settings
-        keywords = _arguments(stated, "tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
-        if stated.get("max_seq_length") is not None:
-            keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
-        lower_case = stated.of("do_lower_case", bool, default=False)
-        rows, arguments = self.config.of("vocab_size", int, 0) or None, json.dumps(keywords, sort_keys=True)
+        lower_case = self.transformer_settings.of("do_lower_case", bool, default=False)
+        rows = self.config.of("vocab_size", int, 0) or None
+        arguments = json.dumps(self._tokenizer_arguments, sort_keys=True)
         read = read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=lower_case)
         if self.chat is None:
             return read
         pairs = self.settings("config_sentence_transformers.json").get("model_type") == "CrossEncoder"
         return replace(read, content=self.chat.tokenizer(read.content, pairs=pairs))
+
+    @property
+    def stated_length(self) -> int | None:
+        """Tokens at which sentence-transformers truncates as its own settings say; None where they leave it open."""
+        return int(Settings("", self._tokenizer_arguments).of("model_max_length", float, 0.0)) or None
+
+    @property
+    def _tokenizer_arguments(self) -> dict[str, Any]:
+        """The arguments that sentence-transformers adds for the tokenizer."""
+        stated = self.transformer_settings
+        arguments = _arguments(stated, "tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
+        if stated.get("max_seq_length") is not None:
+            arguments.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
+        return arguments
 
     @cached_property
     def chat(self) -> Chat | None:

@@ -97,7 +97,7 @@ def describe(
         raise UnsupportedError(msg)
     refuse_unfit(task, overrides, late_interaction=late_interaction)
     reader.refuse_unfit(task, late_interaction=bool(late_interaction))
-    common |= reader.common()
+    common |= reader.common(task)
     match task:
         case Task.CROSS_ENCODER:
             return reader.cross_encoder(common)
@@ -229,19 +229,22 @@ class _Reader:
             )
             raise UnsupportedError(f"{msg} and for rerankers that answer in words only")
 
-    def common(self) -> dict[str, Any]:
+    def common(self, task: Task) -> dict[str, Any]:
         """The fields that every description has, prompts aside."""
-        checkpoint = self._checkpoint
+        checkpoint, family = self._checkpoint, self._family
+        # Multi-vector models mostly state other lengths, which hold then.
+        endless = family is not None and task is not Task.MULTI_VECTOR and family.outlasts_positions(checkpoint.config)
         return {
             "architecture": checkpoint.model_type,
-            "packing": Packing.PACKED if self._family else Packing.ROW_BY_ROW,
+            "packing": Packing.PACKED if family else Packing.ROW_BY_ROW,
             "hidden": _config(checkpoint, "hidden_size"),
             "vocabulary": _config(checkpoint, "vocab_size"),
             "max_length": read_max_length(
                 checkpoint,
                 self._positions,
                 self._overrides.max_length,
-                needed=self._family is not None and not self._family.ends_rows,
+                needed=family is not None and not family.ends_rows,
+                endless=endless,
             ),
             "tokenizer_sha256": hashlib.sha256(checkpoint.tokenizer).hexdigest(),
             "tokenizer_bytes": len(checkpoint.tokenizer),

@@ -59,7 +59,7 @@ def read_prompts(checkpoint: Checkpoint, usage: catalog.Usage, overrides: Overri
     return prompts, default
 
 
-def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None, *, needed: bool = False) -> int:
+def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None, *, needed: bool, endless: bool) -> int:
     """Tokens at which the authors truncate, special tokens included.
 
     Args:
@@ -67,10 +67,11 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None, *
         positions: most tokens that the encoder takes.
         asked: what the operator states.
         needed: whether the checkpoint or the operator has to state a length, as the encoder takes any.
+        endless: whether the authors' library computes longer texts too.
 
     Raises:
         UndecidedError: neither does.
-        UnsupportedError: the length is impossible.
+        UnsupportedError: the length is impossible, or more than is built.
     """
     if asked is not None:
         if not _LEAST <= asked <= positions:
@@ -82,6 +83,12 @@ def read_max_length(checkpoint: Checkpoint, positions: int, asked: int | None, *
         msg = (
             f"{checkpoint.folder} truncates texts at {stated} tokens (max_seq_length, model_max_length), which leaves "
             f"no room for text: give the true number with --max-length, {_LEAST} or more"
+        )
+        raise UnsupportedError(msg)
+    if endless and (length := checkpoint.stated_length or 0) > positions:
+        msg = (
+            f"{checkpoint.folder} truncates texts at {length} tokens (max_seq_length), of which {positions} are built "
+            f"for {checkpoint.model_type}: state --max-length, {positions} or less"
         )
         raise UnsupportedError(msg)
     if stated is None and needed:

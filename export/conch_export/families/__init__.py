@@ -63,6 +63,10 @@ class Family(ABC):
         """Most tokens that a row may have; rotary positions and ALiBi have no table that ends."""
         return int(config["max_position_embeddings"])
 
+    def outlasts_positions(self, config: Settings) -> bool:  # noqa: ARG002
+        """Whether transformers computes longer rows than that too, as it has no table of positions."""
+        return not self.ends_rows
+
     def has_segments(self, config: Settings) -> bool:
         """Whether text pairs are told apart by token_type_ids."""
         return int(config.get("type_vocab_size") or 0) > 1

@@ -48,6 +48,10 @@ class DebertaV2(Family):
             and config.get("embedding_size") in (None, config.get("hidden_size"))
         )
 
+    def outlasts_positions(self, config: Settings) -> bool:
+        """Relative positions reach any distance; only a table of absolute ones ends."""
+        return not config["position_biased_input"]
+
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
         relative, rows = _relative_embeddings(config, weights), _rows(config)

@@ -28,6 +28,10 @@ class ModernBert(Family):
     built: ClassVar = {"hidden_activation": tuple(_ACTIVATIONS)}
     unread: ClassVar = "layer_norm_eps position_embedding_type"
 
+    def outlasts_positions(self, config: Settings) -> bool:  # noqa: ARG002
+        """Rotary positions are computed for rows of any length."""
+        return True
+
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
         width, length = config["hidden_size"] // config["num_attention_heads"], self.position_count(config)

@@ -40,6 +40,10 @@ class Gemma3(Family):
         "final_logit_softcapping": (None,),
     }
 
+    def outlasts_positions(self, config: Settings) -> bool:  # noqa: ARG002
+        """Rotary positions are computed for rows of any length."""
+        return True
+
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The encoder with its weights."""
         length = self.position_count(config)

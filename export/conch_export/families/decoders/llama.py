@@ -39,6 +39,10 @@ class Llama(Family):
     built: ClassVar = {"hidden_act": ("silu",)}
     causal: ClassVar[bool] = True
 
+    def outlasts_positions(self, config: Settings) -> bool:  # noqa: ARG002
+        """Rotary positions are computed for rows of any length."""
+        return self.in_transformers
+
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The decoder with its weights."""
         length = self.position_count(config)
