@@ -8,14 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 PROC = Path("/proc")
 POLL_S = 0.02
+REAPED_S = 0.1  # in which Triton waits for the stubs that it ends itself
+LOOK_S = 0.1  # between two looks where the system does not tell when a process ends
 WINDOW_S = 0.1
 # A stub that computes takes a whole core; an idle one wakes up a few times a second.
 IDLE_SHARE = 0.2
@@ -28,13 +33,43 @@ def stubs_of(leader: int) -> frozenset[int]:
     return frozenset(pid for pid in _group(leader) if pid != leader)
 
 
-def dead_among(stubs: frozenset[int], leader: int) -> frozenset[int]:
-    """Return the stubs that are zombies.
+async def until_one_dies(leader: int, look_every_s: float) -> None:
+    """Return once a stub of tritonserver `leader` has died; look for new stubs every `look_every_s` seconds.
 
     Triton waits for the stubs of a model that it unloads, so those are zombies for a moment only. It does not notice
     when any other stub dies.
     """
-    return frozenset(pid for pid, fields in _group(leader, stubs).items() if fields[0] == "Z")
+    while True:
+        stubs = stubs_of(leader)
+        await _until_one_ends(stubs, look_every_s)
+        if dead := _zombies(stubs, leader):
+            await asyncio.sleep(REAPED_S)
+            if _zombies(dead, leader):
+                return
+
+
+async def _until_one_ends(pids: Collection[int], within_s: float) -> None:
+    """Return once one of the processes has ended, or after `within_s`."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    with ExitStack() as opened:
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            except (AttributeError, OSError):  # Linux before 5.3, a sandbox, or no descriptor is left
+                within_s = min(within_s, LOOK_S)
+                break
+            opened.callback(os.close, descriptor)
+            loop.add_reader(descriptor, ended.set)
+            opened.callback(loop.remove_reader, descriptor)
+        with anyio.move_on_after(within_s):
+            await ended.wait()
+
+
+def _zombies(pids: frozenset[int], leader: int) -> frozenset[int]:
+    """Return the processes of the group of `leader` among these that have ended and that nobody has waited for."""
+    return frozenset(pid for pid, fields in _group(leader, pids).items() if fields[0] == "Z")
 
 
 def memory_of(leader: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, TryAgain, retry, wait_exponential, wait_fixed
 
@@ -16,7 +16,7 @@ from conch_server._loading import awaited
 from conch_server._log import TritonLog
 from conch_server._preflight import check_free, check_repository
 from conch_server._probe import Probe
-from conch_server._processes import dead_among, memory_of, stubs_of, until_idle
+from conch_server._processes import memory_of, until_idle, until_one_dies
 from conch_server._run import TritonRun, remove_leftovers
 from conch_server._wheel import find_wheel
 
@@ -35,7 +35,7 @@ LOG_POLL_S = 0.2
 SAY_EVERY_S = 10.0  # what a start is waiting for; most have ended before the first time
 CANCEL_AGAIN_S = 10.0  # before Python 3.11 a cancellation is lost that comes together with the end of a time-out
 OTHERS_S = 0.5  # time for further models to fail after the first, so that the error names them too
-STUBS_POLL_S = 0.1  # reading /proc is cheap, and until a dead stub is noticed requests fail
+LOOK_AGAIN_S = 0.1
 
 
 def _log_failure(state: RetryCallState) -> None:
@@ -205,7 +205,7 @@ class Supervisor:
                         raise TryAgain
 
     # A look at Triton that fails says nothing about Triton, so it is repeated and costs no restart.
-    @retry(wait=wait_fixed(STUBS_POLL_S), before_sleep=_log_failure)
+    @retry(wait=wait_fixed(LOOK_AGAIN_S), before_sleep=_log_failure)
     async def _until_lost(self, run: TritonRun) -> float:
         """Wait until Triton has been lost, end what is left of it, and return for how many seconds it has served."""
         ended = asyncio.ensure_future(run.wait())
@@ -219,21 +219,22 @@ class Supervisor:
 
     async def _loss(self, run: TritonRun, ended: asyncio.Future[int]) -> str:
         """Wait until Triton has ended, lost a stub or answered none of the health checks; return which."""
-        failures, probed = 0, time.monotonic()
-        stubs, dead = stubs_of(run.pid), frozenset[int]()
-        while failures < self.settings.probe_failures:
-            await asyncio.wait({ended}, timeout=min(STUBS_POLL_S, self.settings.probe_interval_s))
-            if ended.done():
-                how = ending(ended.result(), self.log.last_lines())
-                return f"{how} (its log: {self.log.path}); it is started again"
-            dead, before = dead_among(stubs, run.pid), dead
-            if dead & before:  # a zombie seen twice: Triton reaps the stubs of models that it unloads at once
-                return f"a model instance has died; Triton is started again (its log: {self.log.path})"
-            if time.monotonic() - probed >= self.settings.probe_interval_s:
+        settings, failures = self.settings, 0
+        died = asyncio.ensure_future(until_one_dies(run.pid, settings.probe_interval_s))
+        losses: set[asyncio.Future[Any]] = {ended, died}
+        try:
+            while failures < settings.probe_failures:
+                await asyncio.wait(losses, timeout=settings.probe_interval_s, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    how = ending(ended.result(), self.log.last_lines())
+                    return f"{how} (its log: {self.log.path}); it is started again"
+                if died.done():
+                    died.result()  # raises where processes could not be looked at
+                    return f"a model instance has died; Triton is started again (its log: {self.log.path})"
                 failures = 0 if self._probe and await self._probe.alive() else failures + 1
-                # Known stubs are looked at more often than new ones are looked for, among all processes of the machine.
-                probed, stubs = time.monotonic(), stubs_of(run.pid)
                 self.log.limit()
+        finally:
+            died.cancel()
         return f"Triton answered none of {failures} health checks; it is killed and started again"
 
     def _why(self, status: int) -> str:

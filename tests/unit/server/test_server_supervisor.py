@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from conch_server import ServerSettings, ServingError, StartError, Supervisor, _supervisor
+from conch_server import ServerSettings, ServingError, StartError, Supervisor, _processes, _supervisor
 
 from tests.waiting import PATIENCE_S, eventually
 
@@ -150,7 +150,7 @@ async def test_a_look_that_fails_costs_no_restart(
             raise OSError(24, "no descriptor")
         return frozenset()
 
-    monkeypatch.setattr(_supervisor, "stubs_of", stubs_of)
+    monkeypatch.setattr(_processes, "stubs_of", stubs_of)
     async with Supervisor(settings.model_copy(update={"probe_interval_s": 0.01}), CORES) as supervisor:
         await eventually(lambda: "it goes on" in caplog.text)
         await eventually(lambda: len(looks) > 3)
