@@ -6,8 +6,10 @@ and the arguments that sentence-transformers' settings add. The checkpoint's tok
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,14 +23,22 @@ from conch_export.checkpoints.generations.tokenizer import GENERIC, tokenizer_ch
 from conch_export.checkpoints.known_keys import TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT
 from conch_export.checkpoints.settings import Settings, read_settings
 from conch_export.errors import SourceError, UnsupportedError, reason_of
+from conch_export.sources.files import file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+FILE, SETTINGS, _CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
 _MAKE_ONE = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 _UNLIMITED = 1 << 30
+_READ_OF_CONFIG = ("tokenizer_class", "transformers_version")
+"""Of config.json, where tokenizer_config.json names a class."""
+_ELSE = re.compile(
+    r"(.*\.index|generation_config|modules|config_sentence_transformers|sentence_.*_config)\.json"
+    r"|.*\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|ot|gguf|onnx|onnx_data|md)"
+)
+"""Names of files that transformers reads for no tokenizer: weights, and settings of sentence-transformers."""
 _SETTINGS_OF_A_RUN = {"truncation": None, "padding": None}
 """Parts of tokenizer.json that clients set for each request."""
 _PROBES = (
@@ -84,21 +94,48 @@ def read_tokenizer(
         SourceError: a file is damaged.
         UnsupportedError: tokenizer.json cannot express the files' settings, or has tokens without an embedding.
     """
-    found = (path.stat() for path in sorted(folder.glob("*")) if path.exists())
-    files = tuple((each.st_size, each.st_mtime_ns) for each in found)
-    return _read(files, folder, model_type, rows, keywords, lower_case=lower_case)
+    return _read(_Files.of(folder, model_type, keywords), rows, keywords, lower_case=lower_case)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a tokenizer. Those of two folders are equal where transformers makes the same of both.
+
+    Attributes:
+        folder: of the files.
+        model_type: see `read_tokenizer`.
+        sha256: of all that decides how texts are tokenised.
+    """
+
+    folder: Path = field(compare=False)
+    model_type: str = field(compare=False)
+    sha256: str
+
+    @classmethod
+    def of(cls, folder: Path, model_type: str, keywords: str) -> _Files:
+        """Read the files of a folder; for the arguments see `read_tokenizer`."""
+        settings, config = read_settings(folder / SETTINGS), read_settings(folder / _CONFIG)
+        name = settings.get("tokenizer_class")
+        # transformers makes a configuration of the whole file to find a class, and looks for Mistral's models in it.
+        whole = not name or "fix_mistral_regex" in {*settings, *json.loads(keywords)}
+        files = {
+            str(path.relative_to(folder)): file(path).sha256
+            for path in (*folder.glob("*"), *folder.glob("additional_chat_templates/*"))
+            if path.is_file() and (whole if path.name == _CONFIG else not _ELSE.fullmatch(path.name))
+        }
+        decides = [None if name == GENERIC else model_type, [config.get(key) for key in _READ_OF_CONFIG], files]
+        return cls(folder, model_type, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest())
 
 
 @lru_cache(maxsize=4)
-def _read(
-    _files: object, folder: Path, model_type: str, rows: int | None, keywords: str, *, lower_case: bool
-) -> ServedTokenizer:
-    """Read once for as long as the files stay the same: large vocabularies take seconds."""
+def _read(files: _Files, rows: int | None, keywords: str, *, lower_case: bool) -> ServedTokenizer:
+    """Read equal files once, wherever they are: large vocabularies take seconds."""
+    folder = files.folder
     settings, own = read_settings(folder / SETTINGS), _own(folder)
     arguments = Settings(f"{folder}, arguments of the tokenizer", json.loads(keywords))
     for stated in (settings, arguments):
         _refuse(stated)
-    loaded = _load(folder, settings, model_type, arguments, own)
+    loaded = _load(folder, settings, files.model_type, arguments, own)
     _refuse_unwritable(loaded, folder)
     if lower_case:
         _lower_case(loaded.backend_tokenizer)
@@ -156,7 +193,7 @@ def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[s
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
     logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of lengths
-    otherwise = read_settings(folder / "config.json").of("tokenizer_class", str, "")
+    otherwise = read_settings(folder / _CONFIG).of("tokenizer_class", str, "")
     changes = {} if own is None else tokenizer_changes(settings)
     name = str(changes.pop("tokenizer_class", settings.of("tokenizer_class", str, otherwise)))
     options = {**changes, **keywords, "local_files_only": True, "trust_remote_code": False}
