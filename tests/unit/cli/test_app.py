@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,30 +15,40 @@ from typer.testing import CliRunner
 if TYPE_CHECKING:
     from pathlib import Path
 
-WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from conch.app import main; main()"
-"""Runs the command as if a module were not installed."""
+WITHOUT = """
+import json, os, sys
+from conch.app import main
+for module, *arguments in json.load(sys.stdin):
+    assert module not in sys.modules
+    if os.fork() == 0:
+        sys.modules[module] = None
+        sys.argv[1:] = arguments
+        main()
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+"""Runs commands, each as if a module were not installed, and prints their exit statuses."""
+COMMANDS_WITHOUT = [
+    ("export", "conch_export", "export"),
+    ("models", "onnx", "export"),
+    ("migrate compare old new --texts=texts.txt", "onnx", "export"),
+    ("embed texts.txt --output=vectors", "pyarrow", "batch"),
+    ("keys list", "starlette", "gateway"),
+    ("plan --rate=200/s --profile=none.json", "pydantic_settings", "gateway"),
+    ("serve", "starlette", "gateway,server"),
+]
+"""Commands, a module that each needs, and the extra that brings it."""
 
 
-@pytest.mark.parametrize(
-    ("command", "module", "extra"),
-    [
-        ("export", "conch_export", "export"),
-        ("models", "onnx", "export"),
-        ("migrate compare old new --texts=texts.txt", "onnx", "export"),
-        ("embed texts.txt --output=vectors", "pyarrow", "batch"),
-        ("keys list", "starlette", "gateway"),
-        ("plan --rate=200/s --profile=none.json", "pydantic_settings", "gateway"),
-        ("serve", "starlette", "gateway,server"),
-    ],
-)
-def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, command: str, module: str, extra: str) -> None:
+def test_a_command_names_the_extra_that_it_needs(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a text\n")
-    arguments = [sys.executable, "-c", WITHOUT, module, *command.split()]
-    ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("error: ")
-    assert ended.stderr.endswith(f"pip install 'conch[{extra}]'\n")
-    assert ended.stderr.count("\n") == 1
+    commands = json.dumps([(module, *command.split()) for command, module, _ in COMMANDS_WITHOUT])
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT], input=commands, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["1"] * len(COMMANDS_WITHOUT)
+    for said, (_, _, extra) in zip(ended.stderr.splitlines(), COMMANDS_WITHOUT, strict=True):
+        assert said.startswith("error: ")
+        assert said.endswith(f"pip install 'conch[{extra}]'")
 
 
 def test_every_command_is_in_the_help_under_what_it_is_for() -> None:
