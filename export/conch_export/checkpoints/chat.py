@@ -15,7 +15,7 @@ from conch_contract import PLAIN_PROMPT
 from tokenizers import Tokenizer
 
 from conch_export.checkpoints.settings import Settings, read_settings
-from conch_export.errors import SourceError, UnsupportedError, cannot_read, reason_of
+from conch_export.errors import SourceError, UndecidedError, UnsupportedError, cannot_read, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TEMPLATE_FILE, _OLDER_FILE = "chat_template.jinja", "chat_template.json"
 """The older one is read by processors only, and before the other."""
+_SETTINGS = "tokenizer_config.json"
 OF_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """Files of a processor, which prepares more than text. Those of transformers add the tokenizer's special tokens around
 a conversation that does not begin with one, where a tokenizer by itself adds none."""
@@ -179,10 +180,29 @@ class Chat:
         return str(conversations[0])
 
 
+def refuse_undecided_template(folder: Path) -> None:
+    """Refuse a classifier that lists no modules and has a chat template: its libraries do not agree on what it reads.
+
+    transformers reads texts as they are; sentence-transformers, which takes texts for text where modules.json is there,
+    makes messages of them.
+
+    Raises:
+        UndecidedError: the folder has a template.
+    """
+    place = folder / TEMPLATE_FILE if (folder / TEMPLATE_FILE).exists() else folder / _SETTINGS
+    if place.name == TEMPLATE_FILE or _stated_template(folder) is not None:
+        msg = (
+            f"{place} has a chat template, and no modules.json says whether the classifier reads texts as they are or "
+            "messages, which are not built: if texts, export a copy of the folder without the template "
+            f"({TEMPLATE_FILE}, or chat_template in {_SETTINGS})"
+        )
+        raise UndecidedError(msg)
+
+
 def _template(folder: Path) -> str:
-    path, stated = folder / TEMPLATE_FILE, read_settings(folder / "tokenizer_config.json")
+    path = folder / TEMPLATE_FILE
     try:
-        template = path.read_text("utf-8") if path.exists() else stated.get("chat_template")
+        template = path.read_text("utf-8") if path.exists() else _stated_template(folder)
     except OSError as error:
         raise SourceError(cannot_read(path, error)) from error
     except ValueError as error:
@@ -192,13 +212,17 @@ def _template(folder: Path) -> str:
         raise UnsupportedError(f"{msg}: leave the one that is meant, as {TEMPLATE_FILE}")
     if not isinstance(template, str):
         msg = f"texts go through a chat template, and {folder} has none: neither {TEMPLATE_FILE} nor chat_template"
-        raise UnsupportedError(f"{msg} (one text) in tokenizer_config.json")
+        raise UnsupportedError(f"{msg} (one text) in {_SETTINGS}")
     return template
+
+
+def _stated_template(folder: Path) -> object:
+    return read_settings(folder / _SETTINGS).get("chat_template")
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
     """Texts of the special tokens that have a name."""
-    files = (read_settings(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    files = (read_settings(folder / name) for name in (_SETTINGS, "special_tokens_map.json"))
     stated = {key: value for file in files for key, value in file.items() if key.endswith("_token")}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in stated.items()}
     return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -12,6 +12,7 @@ from conch_contract import Task, is_pair_template, splits_texts, takes_instructi
 
 from conch_export.checkpoints.adapters.own import refuse_unchosen
 from conch_export.checkpoints.architecture import refuse_unread, refuse_wrong_types
+from conch_export.checkpoints.chat import refuse_undecided_template
 from conch_export.checkpoints.classifiers import Labels
 from conch_export.checkpoints.colbert import is_colbert, read_interaction, refuse_other_rules
 from conch_export.checkpoints.heads import COLBERT, extra_width, has_lexical, refuse_unfit_classifier
@@ -219,9 +220,10 @@ class _Reader:
         return Task.EMBEDDING if kinds or self._known_task is None else Task(self._known_task)
 
     def refuse_unfit(self, task: Task, *, late_interaction: bool) -> None:
-        """Raise UnsupportedError for a task that the checkpoint's head is not for, or not its chat template."""
+        """Raise an ExportError for a task that the checkpoint's head is not for, or not its chat template."""
         if task in (Task.CROSS_ENCODER, Task.CLASSIFICATION) and not self.modules.kinds and not self._score_tokens:
             self._labels.refuse_other_heads()
+            refuse_undecided_template(self._checkpoint.transformer)
         reads = task is Task.EMBEDDING or (task is Task.CROSS_ENCODER and self._score_tokens)
         if self._checkpoint.chat is not None and (not reads or late_interaction):
             msg = (

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _CLASSIFIERS = (Task.CROSS_ENCODER, Task.CLASSIFICATION)
 _CLASSES = {**dict.fromkeys(_CLASSIFIERS, CrossEncoder), Task.SPARSE: SparseEncoder}
-_AUTO_TASKS = {**dict.fromkeys(_CLASSIFIERS, "sequence-classification"), Task.SPARSE: "fill-mask"}
 _MODULES = {"Pooling": Pooling, "Dense": Dense, "Normalize": Normalize, "LayerNorm": LayerNorm}
 _POOLING_MODES = {
     PoolingKind.LAST: "lasttoken",
@@ -210,11 +209,13 @@ def _mask(length: int, masked: int) -> torch.Tensor:
 
 def _transformer(folder: Path, task: Task, **more: Any) -> Any:
     """The first module of a checkpoint that lists none, or whose list is another library's."""
-    auto_task = _AUTO_TASKS.get(task, "feature-extraction")
     settings = Transformer._load_init_kwargs(str(folder), **more)
-    output, vectors = ("scores", "logits") if task in _CLASSIFIERS else ("token_embeddings", "last_hidden_state")
-    modality = {"text": {"method": "forward", "method_output_name": vectors}}
-    settings |= {"transformer_task": auto_task, "modality_config": modality, "module_output_name": output}
+    if task in _CLASSIFIERS:  # what it reads is inferred as by CrossEncoder, which may make messages of pairs
+        settings |= {"transformer_task": "sequence-classification", "modality_config": None}
+    else:
+        text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+        settings |= {"transformer_task": "feature-extraction", "modality_config": text}
+        settings["module_output_name"] = "token_embeddings"
     return Transformer(str(folder), **settings)
 
 

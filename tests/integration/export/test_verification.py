@@ -138,6 +138,16 @@ def test_layers_that_were_left_out_are_found(monkeypatch: pytest.MonkeyPatch, tm
         export(Options(str(folder), tmp_path / "repository", precision=Precision.INT8))
 
 
+def test_a_chat_template_that_was_overlooked_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = head_checkpoints.make(tmp_path / "m", "bert", CLASSIFIER, num_labels=1)
+    options = Options(str(folder), tmp_path / "repository", precision=Precision.FP32)
+    export_once(options)  # as it is, it is published
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }} . {% endfor %}")
+    monkeypatch.setattr("conch_export.checkpoints.describe.refuse_undecided_template", lambda _: None)
+    with pytest.raises(VerificationError, match="m is not published"):
+        export(options)
+
+
 def test_what_the_operator_settles_counts_and_is_kept(tmp_path: Path) -> None:
     folder = embedding(tmp_path / "m", prompts={"passage": "passage: "}, default_prompt_name="passage")
     overrides = Overrides(pooling=Pooling.CLS, normalize=False, max_length=64, prompts={"q": "query: "})

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import Description, SourceError, Task, UnsupportedError
+from conch_export import Description, SourceError, Task, UndecidedError, UnsupportedError
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.model.description import GenerativeReranker
 from tokenizers import Tokenizer
 
-from tests.unit.export.conftest import MODULES, put, tokenizer_settings
+from tests.unit.export.conftest import MODULES, config, put, tokenizer_settings, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,3 +172,16 @@ def test_an_older_file_with_another_template_is_refused(read: Callable[..., Desc
         read(*talks(PAIR), older)
     with pytest.raises(UnsupportedError, match=r"leave the one that is meant, as chat_template\.jinja"):
         read(*talks(TALK), lambda folder: (folder / "chat_template.jinja").unlink())
+
+
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+@pytest.mark.parametrize("labels", [1, 3], ids=["reranker", "classifier"])
+def test_whether_a_classifier_without_modules_reads_messages_is_not_guessed(
+    read: Callable[..., Description], place: str, labels: int
+) -> None:
+    head = config(architectures=["BertForSequenceClassification"], num_labels=labels)
+    template = put(place, PAIR) if place.endswith(".jinja") else put(*tokenizer_settings(chat_template=PAIR))
+    read(without("modules.json"), head)
+    said = rf"{place} has a chat template, and no modules\.json .*: if texts, export a copy of the folder without the"
+    with pytest.raises(UndecidedError, match=said):
+        read(without("modules.json"), head, template)
