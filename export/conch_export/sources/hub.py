@@ -18,16 +18,25 @@ from huggingface_hub.file_download import repo_folder_name
 from conch_export.errors import SourceError
 from conch_export.sources.download_progress import watched
 from conch_export.sources.files import file, git_sha1, needed, refuse_without_weights
-from conch_export.sources.hub_errors import NotFoundError, TransportError, explained, is_interruption, is_refusal
+from conch_export.sources.hub_errors import (
+    NotFoundError,
+    TransportError,
+    explained,
+    incomplete,
+    is_interruption,
+    is_refusal,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from conch_export.sources.source import File
 
 __all__ = ["NotFoundError", "fetch", "fetch_locked"]
 
 _ATTEMPTS = 5
+_OF_WHOLE_DOWNLOADS = ".gitattributes"
+"""Every repository on the Hub has it and no library reads it: it is in the cache where all files were fetched."""
 
 
 def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None], *, code: bool = False) -> Path:
@@ -37,18 +46,19 @@ def fetch(hub_id: str, revision: str | None, on_bytes: Callable[[int, int], None
     code is fetched only with `code`.
 
     Raises:
-        NotFoundError: the cache does not have it, and the Hub does not either or cannot be reached.
+        NotFoundError: the cache does not have it, or not all of it, and the Hub does not either or cannot be reached.
         SourceError: it has no safetensors, or did not arrive as the Hub has it.
     """
     with explained(hub_id, revision):
         try:
-            commit, sizes = _list(hub_id, revision, code=code)
+            commit, sizes = _list(hub_id, revision)
         except (HfHubHTTPError, TransportError, OfflineModeIsEnabled) as error:
             if is_refusal(error):
                 raise
-            return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        folder = _fetch(hub_id, commit, sizes, on_bytes)
-        _remember(folder, revision or constants.DEFAULT_REVISION)
+            return _cached(hub_id, revision, code=code)
+        wanted = {name: sizes[name] for name in needed(sizes, code=code)}
+        folder = _fetch(hub_id, commit, wanted, on_bytes)
+        _remember(folder, revision or constants.DEFAULT_REVISION, sizes)
         return folder
 
 
@@ -62,8 +72,8 @@ def fetch_locked(hub_id: str, commit: str, files: Mapping[str, File], on_bytes: 
         return _fetch(hub_id, commit, {name: file.size for name, file in files.items()}, on_bytes)
 
 
-def _list(hub_id: str, revision: str | None, *, code: bool) -> tuple[str, dict[str, int]]:
-    """The commit, and the sizes in bytes of the files that an export reads."""
+def _list(hub_id: str, revision: str | None) -> tuple[str, dict[str, int]]:
+    """The commit, and the sizes in bytes of its files."""
     timeout_s = constants.HF_HUB_ETAG_TIMEOUT
     info = HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=timeout_s)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
@@ -71,7 +81,22 @@ def _list(hub_id: str, revision: str | None, *, code: bool) -> tuple[str, dict[s
     if info.sha is None:
         msg = f"the Hub does not say which commit of {hub_id} it has: set HF_ENDPOINT to a mirror that does"
         raise SourceError(msg)
-    return info.sha, {name: sizes[name] for name in needed(sizes, code=code)}
+    return info.sha, sizes
+
+
+def _cached(hub_id: str, revision: str | None, *, code: bool) -> Path:
+    """The folder of a commit in the cache, if all that an export reads is known to be there.
+
+    Other libraries fetch only the files that they know, and what they left out would read as not stated.
+    """
+    folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    listing = _listing(folder)
+    names = listing.read_text("utf-8").splitlines() if listing.exists() else []
+    if missing := [name for name in needed(names, code=code) if not (folder / name).exists()]:
+        raise incomplete(hub_id, f"lacks {', '.join(missing)}")
+    if not names and not (folder / _OF_WHOLE_DOWNLOADS).exists():
+        raise incomplete(hub_id, "has only what another program read")
+    return folder
 
 
 def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callable[[int, int], None]) -> Path:
@@ -87,15 +112,24 @@ def _fetch(hub_id: str, commit: str, sizes: Mapping[str, int], on_bytes: Callabl
     return cache / "snapshots" / commit
 
 
-def _remember(folder: Path, revision: str) -> None:
-    """Tell the cache which commit a branch or tag has, for when the Hub cannot be asked."""
-    ref = folder.parents[1] / "refs" / revision
-    if revision == folder.name or (ref.exists() and ref.read_text("utf-8") == folder.name):
-        return
+def _listing(folder: Path) -> Path:
+    """The file that holds the names of a commit's files, as the Hub stated them: in the cache, beside its snapshots."""
+    return folder.parents[1] / "conch" / f"{folder.name}.txt"
+
+
+def _remember(folder: Path, revision: str, names: Iterable[str]) -> None:
+    """Tell the cache which commit a branch or tag has, and which files that has, for when the Hub cannot be asked."""
+    _write(_listing(folder), "\n".join(sorted(names)))
+    if revision != folder.name:
+        _write(folder.parents[1] / "refs" / revision, folder.name)
+
+
+def _write(path: Path, content: str) -> None:
     # All files are here, so a cache that can only be read is no reason to fail. huggingface_hub ignores it too.
     with suppress(OSError):
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(folder.name, encoding="utf-8")
+        if not path.exists() or path.read_text("utf-8") != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
 
 
 def _download(hub_id: str, commit: str, name: str, attempts: int = _ATTEMPTS) -> Path:

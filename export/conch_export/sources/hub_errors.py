@@ -34,6 +34,17 @@ class NotFoundError(SourceError):
     """The checkpoint is neither in the cache nor to be had from the Hub; another source may have it."""
 
 
+def incomplete(hub_id: str, there: str) -> NotFoundError:
+    """The error for a checkpoint that is not known to be in the cache as a whole, while the Hub cannot be reached.
+
+    Args:
+        hub_id: of the checkpoint.
+        there: what the cache has or lacks of it.
+    """
+    fix = f"fetch it where there is a network (`conch preload {hub_id}`), or carry it here (`conch bundle`)"
+    return NotFoundError(f"the local cache {there} of {hub_id!r}, and the Hub cannot be reached: {fix}")
+
+
 @contextmanager
 def explained(hub_id: str, revision: str | None) -> Iterator[None]:
     """Turn what huggingface_hub, its connections and the disk raise into a SourceError."""

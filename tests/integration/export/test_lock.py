@@ -34,7 +34,8 @@ def repository(tmp_path: Path) -> Path:
 
 def test_it_decides_where_a_checkpoint_comes_from(repository: Path, cache: Path, checkpoints: Checkpoints) -> None:
     home = cache / f"models--{DEFAULT.hub_id.replace('/', '--')}"
-    shutil.copytree(checkpoints.bert(), home / "snapshots" / ("a" * 40))
+    snapshot = shutil.copytree(checkpoints.bert(), home / "snapshots" / ("a" * 40))
+    (snapshot / ".gitattributes").touch()
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text("a" * 40)
     assert preload([DEFAULT.name], repository)[0].origin == PACKAGE

@@ -39,13 +39,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def put_in_cache(cache: Path) -> Callable[[str, Path], Path]:
-    """Lays a checkpoint's files into the cache as the Hub's client does."""
+    """Lays a checkpoint's files into the cache as the Hub's client does when it downloads all of them."""
 
     def put(hub_id: str, checkpoint: Path, revision: str = REVISION) -> Path:
         home = cache / f"models--{hub_id.replace('/', '--')}"
         (home / "refs").mkdir(parents=True, exist_ok=True)
         (home / "refs" / "main").write_text(revision)
-        return Path(shutil.copytree(checkpoint, home / "snapshots" / revision))
+        snapshot = Path(shutil.copytree(checkpoint, home / "snapshots" / revision))
+        (snapshot / ".gitattributes").touch()
+        return snapshot
 
     return put
 

