@@ -307,6 +307,18 @@ def add_modules(folder: Path, pooling: dict[str, Any] | None, *, normalize: bool
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
+def put(folder: Path, **files: Any) -> None:
+    """Merge values into JSON files by their names without `.json`; None takes a file away."""
+    for name, changes in files.items():
+        path = folder / f"{name}.json"
+        if changes is None:
+            path.unlink()
+            continue
+        path.parent.mkdir(exist_ok=True)
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**before, **changes}))
+
+
 def _xlm_roberta_config(**more: Any) -> XLMRobertaConfig:
     return XLMRobertaConfig(
         **_SMALL, vocab_size=600, max_position_embeddings=130, pad_token_id=1, type_vocab_size=1, **more

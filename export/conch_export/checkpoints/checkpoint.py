@@ -192,10 +192,9 @@ class Checkpoint:
             return ServedTokenizer(self.static.tokenizer, self.static.max_length, segments=False)
         if not (self.transformer / "config.json").exists():
             return ServedTokenizer((self.folder / "tokenizer.json").read_bytes())
-        lower_case = self.transformer_settings.of("do_lower_case", bool, default=False)
         rows = self.config.of("vocab_size", int, 0) or None
-        arguments = json.dumps(self._tokenizer_arguments, sort_keys=True)
-        read = read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=lower_case)
+        arguments = json.dumps(self.tokenizer_arguments, sort_keys=True)
+        read = read_tokenizer(self.transformer, self.model_type, rows, arguments, lower_case=self.lower_cases)
         if self.chat is None:
             return read
         pairs = self.settings("config_sentence_transformers.json").get("model_type") == "CrossEncoder"
@@ -204,16 +203,21 @@ class Checkpoint:
     @property
     def stated_length(self) -> int | None:
         """Tokens at which sentence-transformers truncates as its own settings say; None where they leave it open."""
-        return int(Settings("", self._tokenizer_arguments).of("model_max_length", float, 0.0)) or None
+        return int(Settings("", self.tokenizer_arguments).of("model_max_length", float, 0.0)) or None
 
     @property
-    def _tokenizer_arguments(self) -> dict[str, Any]:
-        """The arguments that sentence-transformers adds for the tokenizer."""
+    def tokenizer_arguments(self) -> dict[str, Any]:
+        """What sentence-transformers passes to transformers' tokenizer."""
         stated = self.transformer_settings
-        arguments = _arguments(stated, "tokenizer_args", "tokenizer_kwargs", "processor_kwargs")
+        keywords = _arguments(stated, "tokenizer_args", "processor_kwargs")
         if stated.get("max_seq_length") is not None:
-            arguments.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
-        return arguments
+            keywords.setdefault("model_max_length", stated.of("max_seq_length", int, 0))
+        return keywords
+
+    @property
+    def lower_cases(self) -> bool:
+        """Whether sentence-transformers lower-cases texts first."""
+        return self.transformer_settings.of("do_lower_case", bool, default=False)
 
     @cached_property
     def chat(self) -> Chat | None:

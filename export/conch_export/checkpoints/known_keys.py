@@ -50,8 +50,8 @@ TOKENIZER_READ = _keys("""
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens auto_map
     bos_token clean_text cls_token do_basic_tokenize do_lower_case eos_token extra_ids extra_special_tokens
     fix_mistral_regex from_slow handle_chinese_chars keep_accents legacy lowercase mask_token merges_file
-    model_input_names model_max_length never_split normalization pad_token remove_space sep_token
-    sp_model_kwargs special_tokens split_by_punct split_special_tokens strip_accents tokenize_chinese_chars
+    model_input_names model_max_length model_specific_special_tokens never_split normalization pad_token remove_space
+    sep_token sp_model_kwargs special_tokens split_by_punct split_special_tokens strip_accents tokenize_chinese_chars
     tokenizer_class trim_offsets truncation_side unk_token use_fast vocab vocab_file vocab_type
     wordpieces_prefix
 """)

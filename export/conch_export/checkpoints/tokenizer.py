@@ -135,10 +135,7 @@ def _read(files: _Files, rows: int | None, keywords: str, *, lower_case: bool) -
     arguments = Settings(f"{folder}, arguments of the tokenizer", json.loads(keywords))
     for stated in (settings, arguments):
         _refuse(stated)
-    loaded = _load(folder, settings, files.model_type, arguments, own)
-    _refuse_unwritable(loaded, folder)
-    if lower_case:
-        _lower_case(loaded.backend_tokenizer)
+    loaded = load_tokenizer(folder, files.model_type, arguments, lower_case=lower_case)
     beyond = _beyond(loaded, own, folder, settings, rows)
     wanted = _wanted(loaded.backend_tokenizer, beyond)
     content = _content(folder / FILE, own, wanted)
@@ -176,7 +173,7 @@ def _said(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _refuse(stated: Settings) -> None:
-    stated.refuse_unknown(TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT)
+    stated.refuse_unknown(TOKENIZER_READ, TOKENIZER_WITHOUT_EFFECT, _repeated(stated))
     stated.of("model_max_length", float, 0.0)
     for key, built in (("auto_map", None), ("use_fast", True)):
         if stated.get(key, built) not in (built, None):
@@ -187,18 +184,36 @@ def _refuse(stated: Settings) -> None:
             raise UnsupportedError(msg)
 
 
-def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any], own: object) -> Any:
+def _repeated(stated: Settings) -> set[str]:
+    """The keys that state once more what the objects of special tokens do, as transformers writes them."""
+    named = stated.inner("model_specific_special_tokens")
+    if isinstance(extra := stated.get("extra_special_tokens"), dict):
+        named |= extra
+    return {key for key, token in named.items() if stated.get(key) == token}
+
+
+def load_tokenizer(folder: Path, model_type: str, keywords: Mapping[str, Any], *, lower_case: bool) -> Any:
+    """The tokenizer as transformers loads it for sentence-transformers; arguments and errors: see `read_tokenizer`."""
+    loaded = _load(folder, read_settings(folder / SETTINGS), model_type, keywords)
+    _refuse_unwritable(loaded, folder)
+    if lower_case:
+        _lower_case(loaded.backend_tokenizer)
+    return loaded
+
+
+def _load(folder: Path, settings: Settings, model_type: str, keywords: Mapping[str, Any]) -> Any:
     # Imported late: they load PyTorch.
     from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast  # noqa: PLC0415
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
     logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of lengths
     otherwise = read_settings(folder / _CONFIG).of("tokenizer_class", str, "")
-    changes = {} if own is None else tokenizer_changes(settings)
+    has_file = (folder / FILE).exists()
+    changes = tokenizer_changes(settings) if has_file else {}
     name = str(changes.pop("tokenizer_class", settings.of("tokenizer_class", str, otherwise)))
     options = {**changes, **keywords, "local_files_only": True, "trust_remote_code": False}
     failed, fix = f"{folder} has no {FILE}, and transformers cannot make one of it", f"make one with {_MAKE_ONE}"
-    if own is not None:
+    if has_file:
         failed = f"transformers cannot load the tokenizer of {folder}, tokenizer_class {name or 'not stated'}"
         fix = f"mend {SETTINGS}, or export a copy of the folder without it where {FILE} says all"
     with _explained(failed, fix, UnsupportedError):

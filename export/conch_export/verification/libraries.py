@@ -23,6 +23,7 @@ from conch_export.checkpoints import remote_code
 from conch_export.checkpoints.checkpoint import Checkpoint
 from conch_export.checkpoints.generations.installed import as_installed
 from conch_export.checkpoints.heads import read_pooled, read_vocabulary
+from conch_export.checkpoints.tokenizer import load_tokenizer
 from conch_export.checkpoints.usage import known_usage, read_prompts
 from conch_export.families import family_of
 from conch_export.model.description import Description, Overrides, StaticModel
@@ -184,9 +185,13 @@ def _plain_module(description: Description, checkpoint: Checkpoint, encode: Enco
     """The first module of a checkpoint whose encoder the library cannot load."""
     heads = {**dict.fromkeys(_CLASSIFIERS, read_pooled), Task.SPARSE: read_vocabulary}
     read: Any = heads.get(description.task)
-    tokenizer: Any = transformers.PreTrainedTokenizerFast.from_pretrained(checkpoint.transformer)
-    stated = checkpoint.transformer_settings.get("max_seq_length")
-    length = min(int(stated or tokenizer.model_max_length), positions)
+    tokenizer = load_tokenizer(
+        checkpoint.transformer,
+        checkpoint.model_type,
+        checkpoint.tokenizer_arguments,
+        lower_case=checkpoint.lower_cases,
+    )
+    length = min(int(tokenizer.model_max_length), positions)
     head = read(description, checkpoint) if read else None
     return PlainModule(tokenizer, encode, length, head, segments=description.segments)
 

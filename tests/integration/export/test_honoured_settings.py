@@ -10,116 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conch_export import ExportError, Options, Overrides, Precision, SourceError, UnsupportedError, export
+from conch_export import ExportError, Options, Precision, SourceError, UnsupportedError, export
 from conch_export.checkpoints.architecture import defaults
-from conch_export.checkpoints.checkpoint import Checkpoint
-from conch_export.checkpoints.describe import describe
 from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
 from conch_export.families import family_of
-from conch_export.sources.source import Source
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from tests.checkpoints import put
+from tests.encoders import described
 from tests.merging import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conch_export import Description
-
     from tests.checkpoints import Checkpoints
     from tests.merging import Floats
 
-TEXTS = [
-    "A Cat sat on THE mat.",
-    "Ünïcode STRASSE, 中文 and [unused0] or [unused5] in it",
-    "[MASK] stands for a word; don't cut it",
-    " ".join(["alpha beta gamma"] * 60),
-]
-BERT = {"tokenizer_class": "BertTokenizer", "model_max_length": 100}
-ADDED = {"content": "[unused0]", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+TEXT = "A Cat sat on THE mat."
 
 
 @pytest.fixture
 def folder(checkpoints: Checkpoints, tmp_path: Path) -> Path:
     """A plain embedding checkpoint, to do with as one likes."""
     return Path(shutil.copytree(checkpoints.bert(), tmp_path / "bert"))
-
-
-def put(folder: Path, **files: Any) -> None:
-    """Merge values into JSON files by their names without `.json`; None takes a file away."""
-    for name, changes in files.items():
-        path = folder / f"{name}.json"
-        if changes is None:
-            path.unlink()
-            continue
-        path.parent.mkdir(exist_ok=True)
-        before = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**before, **changes}))
-
-
-def described(folder: Path) -> Description:
-    source = Source(folder, "folder:x", "", "0" * 64)
-    return describe(Checkpoint(folder), source, "x", Precision.FP32, Overrides())
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        pytest.param({"tokenizer_config": {**BERT, "do_lower_case": False}}, id="cased"),
-        pytest.param({"tokenizer_config": {**BERT, "strip_accents": False}}, id="accents kept"),
-        pytest.param({"tokenizer_config": {**BERT, "tokenize_chinese_chars": False}}, id="Chinese as other words"),
-        pytest.param({"tokenizer_config": {"added_tokens_decoder": {"1": {**ADDED, "special": True}}}}, id="added"),
-        pytest.param({"special_tokens_map": {"additional_special_tokens": ["[unused5]"]}}, id="a map of special ones"),
-        pytest.param({"added_tokens": {"[unused5]": 6}}, id="added_tokens.json"),
-        pytest.param({"sentence_bert_config": {"max_seq_length": 16}}, id="a length"),
-        pytest.param({"sentence_roberta_config": {"max_seq_length": 16}}, id="a length in a file's older name"),
-        pytest.param({"sentence_xlm-roberta_config": {"max_seq_length": 16}}, id="a length in another older name"),
-        pytest.param({"sentence_bert_config": {"processor_kwargs": {"model_max_length": 9}}}, id="processor_kwargs"),
-        pytest.param(
-            {"tokenizer_config": BERT, "sentence_bert_config": {"tokenizer_args": {"do_lower_case": False}}},
-            id="tokenizer_args",
-        ),
-        pytest.param(
-            {
-                "tokenizer_config": {**BERT, "do_lower_case": False},
-                "sentence_bert_config": {"do_lower_case": True, "max_seq_length": 20},
-            },
-            id="lower-cased by sentence-transformers",
-        ),
-    ],
-)
-def test_texts_become_the_tokens_of_sentence_transformers(folder: Path, files: dict[str, Any]) -> None:
-    put(folder, **files)
-    theirs = SentenceTransformer(str(folder), device="cpu")
-    description, checkpoint = described(folder), Checkpoint(folder)
-    ours = Tokenizer.from_str(checkpoint.tokenizer.decode())
-    ours.no_padding()
-    ours.enable_truncation(description.max_length)
-    assert [ours.encode(text).ids for text in TEXTS] == [
-        theirs.preprocess([text])["input_ids"][0].tolist() for text in TEXTS
-    ]
-
-
-def test_a_tokenizer_that_transformers_leaves_as_it_is_is_served_byte_for_byte(folder: Path) -> None:
-    assert Checkpoint(folder).tokenizer == (folder / "tokenizer.json").read_bytes()
-
-
-def test_a_tokenizer_saved_by_transformers_5_is_what_its_file_says(folder: Path) -> None:
-    put(folder, tokenizer_config={"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "is_local": False})
-    assert Checkpoint(folder).tokenizer == (folder / "tokenizer.json").read_bytes()
-
-
-def test_a_vocabulary_alone_becomes_a_tokenizer(folder: Path) -> None:
-    expected = Checkpoint(folder).tokenizer
-    vocabulary = json.loads(expected)["model"]["vocab"]
-    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)), "utf-8")
-    put(folder, tokenizer=None, tokenizer_config=BERT)
-    made, known = (Tokenizer.from_str(each.decode()) for each in (Checkpoint(folder).tokenizer, expected))
-    known.no_truncation()
-    known.no_padding()
-    assert [made.encode(text).ids for text in TEXTS[:1]] == [known.encode(text).ids for text in TEXTS[:1]]
 
 
 @pytest.mark.parametrize(
@@ -158,17 +73,6 @@ def test_what_is_not_honoured_is_refused_by_name(folder: Path, files: dict[str, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_template_that_repeats_a_text_is_refused_by_name(folder: Path) -> None:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    pair = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}] * 2
-    tokenizer["post_processor"] = {
-        "type": "TemplateProcessing", "single": pair[:1], "pair": pair, "special_tokens": {},
-    }  # fmt: skip
-    put(folder, tokenizer=tokenizer)
-    with pytest.raises(UnsupportedError, match=r"the same text twice .* mend post_processor in tokenizer\.json"):
-        described(folder)
-
-
 def test_a_key_that_only_newer_libraries_know_is_noticed_without_a_family_too(
     checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
@@ -204,7 +108,8 @@ IN_TRANSFORMERS += ["qwen3", "qwen2", "llama", "mistral"]
 def test_every_size_that_a_family_reads_has_transformers_default(kind: str) -> None:
     family = family_of({"model_type": kind})
     assert family is not None
-    assert set(family.keys) <= {*defaults(kind), "type_vocab_size", "head_dim", "rope_scaling", "is_causal"}
+    unknown = {"type_vocab_size", "head_dim", "rope_scaling", "is_causal", "use_mrope"}
+    assert set(family.keys) <= {*defaults(kind), *unknown}
     assert not set(family.keys) & CONFIG_WITHOUT_EFFECT
 
 
@@ -240,8 +145,8 @@ def exported_vector(folder: Path, text: str) -> Floats:
 
 def assert_vector_of(original: Path, folder: Path) -> None:
     """The checkpoint in `folder` answers what sentence-transformers answers with `original`."""
-    expected = SentenceTransformer(str(original), device="cpu").encode(TEXTS[0])
-    np.testing.assert_allclose(exported_vector(folder, TEXTS[0]), expected, rtol=0, atol=1e-5)
+    expected = SentenceTransformer(str(original), device="cpu").encode(TEXT)
+    np.testing.assert_allclose(exported_vector(folder, TEXT), expected, rtol=0, atol=1e-5)
 
 
 def dense_without_an_activation(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 Since version 5 tokenizer.json says all that a tokenizer does (`backend` says that there is one), whatever class
 tokenizer_config.json names; version 4's class of that name would change it. Special tokens without a name of their own
-are `extra_special_tokens`, a list, where version 4 has an object of named ones under that key.
+are `extra_special_tokens`, a list, where version 4 has an object of named ones under that key; version 5 calls that
+`model_specific_special_tokens`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def tokenizer_changes(stated: Mapping[str, Any]) -> dict[str, Any]:
         types = ["token_type_ids"] if name in _WITH_TYPES else []
         inputs = stated.get("model_input_names") or ["input_ids", *types, "attention_mask"]
         changes |= {"tokenizer_class": GENERIC, "model_input_names": inputs}
-    if isinstance(stated.get("extra_special_tokens"), list):
-        changes |= {"additional_special_tokens": stated["extra_special_tokens"], "extra_special_tokens": {}}
+    extra, named = stated.get("extra_special_tokens"), stated.get("model_specific_special_tokens") or {}
+    if isinstance(extra, list):
+        changes |= {"additional_special_tokens": extra, "extra_special_tokens": named}
+    elif named:
+        changes["extra_special_tokens"] = {**(extra or {}), **named}
     return changes
