@@ -6,8 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conch_export import families
+from conch_export import UnsupportedError, families
+from conch_export.checkpoints.architecture import refuse_unread
 from conch_export.checkpoints.known_keys import CONFIG_WITHOUT_EFFECT
+from conch_export.checkpoints.settings import Settings
+from conch_export.checkpoints.weights import Weights
 from conch_export.families import family_of
 
 if TYPE_CHECKING:
@@ -62,6 +65,15 @@ def test_no_key_that_is_read_is_said_to_have_no_effect(name: str) -> None:
     assert family is not None
     assert not set(family.keys) & {*CONFIG_WITHOUT_EFFECT, *family.unread.split()}
     assert set(family.built) <= set(family.keys)
+
+
+def test_qwen2_5_may_state_that_its_positions_have_one_part() -> None:
+    family, stated = family_of(CONFIGS["qwen2"]), {**CONFIGS["qwen2"], "hidden_act": "silu"}
+    assert family is not None
+    refuse_unread(Settings("config.json", {**stated, "use_mrope": False}), family.known_keys)
+    three_parts = Settings("config.json", {**stated, "use_mrope": True})
+    with pytest.raises(UnsupportedError, match=r"use_mrope = True is not built for qwen2 \(known: False, None\)"):
+        family.read_encoder(three_parts, Weights({}, ""))
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ class Qwen2(Llama):
     settings: ClassVar = {
         **Llama.settings,
         int: f"{Llama.settings[int]} sliding_window",
-        bool: "is_causal use_sliding_window",
+        bool: "is_causal use_mrope use_sliding_window",
         list: "layer_types",
     }
-    built: ClassVar = {**Llama.built, "use_sliding_window": (False, None)}
+    # Qwen2.5's base models state that their positions do not have three parts; transformers does not read it.
+    built: ClassVar = {**Llama.built, "use_sliding_window": (False, None), "use_mrope": (False, None)}
 
     def encoder(self, config: Settings, weights: Weights) -> Encoder:
         """The decoder with its weights."""
