@@ -97,12 +97,12 @@ class BrowserPlan:
     length: int
 
     def budget(self, length: int) -> BrowserBudget:
-        """Return the memory for texts of so many tokens."""
-        rows = max(1, _RUN_TOKENS // length)
-        encoder, heads = self.encoder.budget(length, rows), [head.budget(length, rows) for head in self.heads]
+        """Return the memory for texts of up to so many tokens."""
+        tokens = max(length, _RUN_TOKENS)  # shorter texts fill a run up
+        encoder, heads = self.encoder.budget(length, tokens), [head.budget(tokens) for head in self.heads]
         # Graphs run one after another and reuse the same memory.
         activations = int(_ACTIVATIONS * max(encoder.activations, *(head.activations for head in heads), 0))
-        outputs = _OUTPUT_COPIES * rows * length * self.encoder.hidden * _FLOAT_BYTES
+        outputs = _OUTPUT_COPIES * tokens * self.encoder.hidden * _FLOAT_BYTES
         return BrowserBudget(
             page=_PAGE_BYTES,
             module=_CODE_BYTES + _HEAP_BYTES,

@@ -12,6 +12,7 @@ from conch_export.checkpoints.heads import read_head, read_token
 from conch_export.model.description import Precision
 from conch_export.model.heads import Static
 from conch_export.model.public_models import public_models
+from conch_export.onnx.encoder import CHUNK_TOKENS
 from conch_export.onnx.engine import Row, feed
 from conch_export.options import described_for_plan
 from conch_export.planning.exporting import ExportMemory, export_memory
@@ -66,8 +67,8 @@ class Capacity:
         encoder: what it computes, or looks up.
         precision: of its matrix products.
         footprint: what its memory depends on.
-        length: tokens of a row that it is planned for.
-        rows: of that length in one run.
+        length: most tokens of a row that it is planned for.
+        rows: of up to that length in one run.
         instances: of the encoder, a process each.
         heads: behind it.
         gateway: bytes of a gateway with its tokenizer.
@@ -100,7 +101,7 @@ class Capacity:
     @property
     def budget(self) -> Budget:
         """Memory of one instance of the encoder."""
-        return self.footprint.budget(self.length, self.rows)
+        return self.footprint.budget(self.length, self.rows * self.length)
 
     @property
     def shares_weights(self) -> bool:
@@ -141,7 +142,9 @@ class Capacity:
             with temporary_writes(folder):
                 feeds = _random_feeds(self.encoder)
                 path = cpu_graph(self.encoder, self.precision, feeds, token=self.token).save(folder)
-            return measured_peak(path, self.length, self.rows)
+            # Of several rows the first is as long as makes a chunk of them the largest.
+            first = self.length if self.rows == 1 else (CHUNK_TOKENS - 1) % self.length or self.length
+            return measured_peak(path, first, *[self.length] * (self.rows - 1))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; MB are 10^6 bytes."""

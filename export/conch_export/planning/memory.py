@@ -133,16 +133,17 @@ class Footprint:
         """Bytes of all weights, as they lie beside the graph."""
         return self.tables + self.matrices
 
-    def budget(self, length: int, rows: int = 1) -> Budget:
-        """The peak of runs over this many rows of this many tokens."""
-        # Rounded up, because a chunk ends with the row that fills it, which may reach beyond `CHUNK_TOKENS`.
-        rows_at_once = min(rows, -(-CHUNK_TOKENS // length))
+    def budget(self, length: int, tokens: int | None = None) -> Budget:
+        """The peak of runs over this many tokens in rows of up to this length; None for one row."""
+        tokens = tokens or length
+        # The last row of a chunk begins within its first `CHUNK_TOKENS`.
+        at_once = min(tokens, CHUNK_TOKENS - 1 + length)
         return Budget(
             runtime=_RUNTIME_BYTES,
             weights=self.matrices,
-            activations=int(_SPARE * rows_at_once * length * self.widest * _FLOAT_BYTES),
+            activations=int(_SPARE * at_once * self.widest * _FLOAT_BYTES),
             scores=self._scores(length),
-            outputs=_OUTPUT_COPIES * (rows - 1) * length * self.hidden * _FLOAT_BYTES,
+            outputs=_OUTPUT_COPIES * (tokens - length) * self.hidden * _FLOAT_BYTES,
         )
 
     def whole_scores(self, length: int) -> int:
@@ -150,8 +151,8 @@ class Footprint:
         return self.heads * length * length * _FLOAT_BYTES
 
     def _scores(self, length: int) -> int:
-        if length > SHORT_TOKENS and not self.tiled:
-            return 0  # the fused operator holds a few queries' scores
+        if not self.tiled:
+            length = min(length, SHORT_TOKENS)  # of longer rows the fused operator holds a few queries' scores
         return _TILE_COPIES * self.heads * min(length, TILE_TOKENS) * length * _FLOAT_BYTES
 
 
@@ -245,5 +246,5 @@ def _table_bytes(table: Array, precision: Precision) -> int:
 
 
 def longest(most: int, fits: Callable[[int], bool]) -> int:
-    """Return the greatest length up to `most` that fits, if all shorter ones do; 0 if none does."""
+    """Return the greatest length up to `most` that fits; 0 if none does. Memory never falls as texts get longer."""
     return bisect_left(range(1, most + 1), 1, key=lambda length: int(not fits(length)))

@@ -2,7 +2,7 @@
 
 Opening the graph does not count: then the weights are mapped, and packed beside that.
 
-python -I peak_process.py GRAPH LENGTH ROWS
+python -I peak_process.py GRAPH LENGTH…
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _RUNS = 2
 """onnxruntime's arena still grows in the second run, and not after it."""
 
 
-def main(graph: str, length: int, rows: int) -> None:
-    """Run rows of this many tokens, all real, twice."""
+def main(graph: str, *rows: int) -> None:
+    """Run rows of these numbers of tokens, all real, twice."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    ones = np.ones(length * rows, np.int64)
-    lengths = np.full(rows, length, np.int32)
+    ones = np.ones(sum(rows), np.int64)
+    lengths = np.array(rows, np.int32)
     inputs = {t.name: lengths if t.name.endswith("_lengths") else ones for t in session.get_inputs()}
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the maximum begins anew
     for _ in range(_RUNS):
@@ -34,4 +34,4 @@ def main(graph: str, length: int, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -117,6 +117,14 @@ def test_the_longest_that_fits_fits_and_one_more_token_does_not(memory: float) -
     assert longest == LONG or replace(plan, length=longest + 1).total > memory
 
 
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("shape", ["tiny", "ModernBERT"])
+def test_longer_texts_never_take_less(shape: str, rows: int) -> None:
+    plan = planned(SHAPES[shape](), "fp32", 1, rows)
+    totals = [replace(plan, length=length).total for length in range(1, 1500)]
+    assert totals == sorted(totals)
+
+
 def test_what_never_fits_has_no_length() -> None:
     assert planned(jina_small(layers=4), "fp32", 512).longest(10**8) == 0
 

@@ -55,6 +55,12 @@ def test_the_longest_text_that_fits_is_found() -> None:
     assert LARGEST.longest(10**7) == 0
 
 
+def test_longer_texts_never_take_less() -> None:
+    totals = [LARGEST.budget(length).total for length in range(1, 2050)]
+
+    assert totals == sorted(totals)
+
+
 def test_webassembly_has_four_gigabytes_at_most() -> None:
     larger = replace(LARGEST, encoder=replace(LARGEST.encoder, tables=WEBASSEMBLY_BYTES))
 
