@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import sys
 from dataclasses import dataclass
@@ -118,8 +119,9 @@ class TritonRun:
 def remove_leftovers(settings: ServerSettings, log: TritonLog) -> None:
     """Remove folders and shared memory of runs at this port whose warden was killed together with its supervisor."""
     if not log.in_use:
-        for folder in settings.run_directory.absolute().glob(f"*conch-*-{settings.triton_grpc_port}-*"):
-            _warden.release(f"{folder.name}-", folder)
+        for folder in settings.run_directory.absolute().glob("*conch-*"):
+            if re.fullmatch(rf"\.?conch-\d+-{settings.triton_grpc_port}-[0-9a-f]+", folder.name):
+                _warden.release(f"{folder.name}-", folder)
 
 
 def _environment(settings: ServerSettings, wheel: Wheel) -> dict[str, str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 _BLOBS = "blobs/"
+_UNFINISHED = ".conch-unfinished"
+"""Ending of files that are being written. No other file has it, so those that were left over may be removed."""
 _BLOCK_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 16 << 20
 
@@ -48,7 +50,9 @@ def write(
     try:
         _remove_abandoned(path)
         with ExitStack() as stack:
-            file = stack.enter_context(NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False))
+            file = stack.enter_context(
+                NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED, delete=False)
+            )
             unfinished = Path(file.name)
             stack.callback(unfinished.unlink, missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -171,7 +175,7 @@ class _Wary(io.FileIO):
 
 def _remove_abandoned(path: Path) -> None:
     """Remove unfinished archives of this name, except those that a process still writes and has locked."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
         with left.open("rb") as file, suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub
 import pytest
 from conch_export import ExportError, Options, Precision, SourceError, export, is_complete, make_bundle, open_bundle
+from conch_export.bundles import archive
 from conch_export.bundles.bundle import digest
 from conch_export.sources.finder import resolve
 from conch_export.sources.lock import Lock
@@ -325,3 +326,10 @@ def test_what_is_no_bundle_is_told(tmp_path: Path, there: Path) -> None:
         open_bundle(tmp_path / "none.tar", there / "models")
     (tmp_path / "none.tar").write_bytes(hashlib.sha256().digest() * 1000)
     assert_refused(tmp_path / "none.tar", there, "cannot be read as a bundle")
+
+
+def test_what_a_killed_one_left_is_removed_and_no_other_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / ".env.local").write_text("KEY=1")
+    (tmp_path / ".env.a1b2.conch-unfinished").touch()
+    archive.write(tmp_path / "env", {}, {}, lambda _: None)
+    assert {path.name for path in tmp_path.iterdir()} == {".env.local", "env"}

@@ -215,6 +215,12 @@ def test_what_a_run_left_that_was_killed_with_its_warden_is_removed_and_nothing_
     assert [path.exists() for path in (left, region, others)] == [False, False, True]
 
 
+def test_a_folder_that_is_called_somewhat_like_those_of_runs_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "notes-on-conch-1-8001-ab").mkdir()
+    remove_leftovers(ServerSettings(run_directory=tmp_path, triton_grpc_port=8001), TritonLog(tmp_path / "log", kept=2))
+    assert (tmp_path / "notes-on-conch-1-8001-ab").exists()
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", None], ids=["not UTF-8", "a folder"])
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     config = model(tmp_path, "a") / "config.pbtxt"
