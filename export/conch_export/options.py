@@ -64,7 +64,7 @@ def public_name(options: Options) -> str:
     Raises:
         UnsupportedError: it cannot be the name of a folder in the repository.
     """
-    entry, reference = catalog.find(options.reference), Path(options.reference)
+    entry, reference = _entry(options), Path(options.reference)
     folder = reference.resolve() if reference.is_dir() else reference
     name = options.name or "-".join([entry.name if entry else folder.name.lower(), *_adapter_name(options)])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -75,6 +75,11 @@ def public_name(options: Options) -> str:
         msg = f"{name!r} is what the {ending} of a model is called: choose a --name without that ending"
         raise UnsupportedError(msg)
     return name
+
+
+def _entry(options: Options) -> catalog.Entry | None:
+    """The catalog's entry of the checkpoint; None for a folder, whatever it is called."""
+    return None if Path(options.reference).is_dir() else catalog.find(options.reference)
 
 
 def _adapter_name(options: Options) -> list[str]:
@@ -107,7 +112,7 @@ def described(options: Options, progress: Progress = silent, *, hashed: bool = T
         on_bytes=partial(progress, "fetching the checkpoint"),
     )
     checkpoint, wanted = Checkpoint.of(source), options.late_interaction
-    if wanted is None and (entry := catalog.find(options.reference)) is not None:
+    if wanted is None and (entry := _entry(options)) is not None:
         wanted = entry.late_interaction or None
     name, overrides = public_name(options), options.overrides
     return describe(checkpoint, source, name, options.precision, overrides, late_interaction=wanted), checkpoint

