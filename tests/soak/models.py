@@ -42,7 +42,7 @@ def make(folder: Path) -> Models:
 
     made = Models.below(folder)
     export_once(Options(DENSE, made.repository))
-    head_checkpoints.splade(made.sparse)
+    head_checkpoints.splade(made.sparse, words=head_checkpoints.WORDS)
     Checkpoints(folder).bert_cross_encoder()
     for checkpoint, name in ((made.sparse, None), (made.pairs, PAIRS)):
         export_once(Options(str(checkpoint), made.repository, name, precision=Precision.FP32, plan=ONE_CORE))

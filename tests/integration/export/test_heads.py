@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from tests import head_checkpoints
 from tests.exports import ONE_CORE, export_once
+from tests.head_checkpoints import FEWER_WORDS, WORDS
 from tests.kind_checkpoints import outputs
 from tests.late_interaction import bge_m3_score, bge_m3_vectors
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 random = np.random.default_rng(0)
-ROWS = [Row(random.integers(999, 30000, length).tolist(), [0] * length) for length in (3, 120, 17, 1, 64, 65, 2)]
+ROWS = [Row(random.integers(999, FEWER_WORDS, length).tolist(), [0] * length) for length in (3, 120, 17, 1, 64, 65, 2)]
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,12 @@ def test_splade_with_two_logarithms(serve: Callable[..., Served], tmp_path: Path
     checkpoint = head_checkpoints.splade(tmp_path / "splade", activation_function="log1p_relu")
     logits = [outputs(checkpoint, "ForMaskedLM", row.ids).logits[0] for row in ROWS]
     expected = torch.stack([torch.log1p(torch.log1p(torch.relu(each))).amax(0) for each in logits]).numpy()
-    np.testing.assert_allclose(dense(serve(checkpoint)("splade.sparse"), 30522), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(dense(serve(checkpoint)("splade.sparse"), FEWER_WORDS), expected, rtol=0, atol=1e-5)
 
 
 def test_int8_keeps_the_direction_of_sparse_vectors(serve: Callable[..., Served], tmp_path: Path) -> None:
-    checkpoint = head_checkpoints.splade(tmp_path / "splade")
-    exact, rounded = (dense(serve(checkpoint, precision)("splade.sparse"), 30522) for precision in ("fp32", "int8"))
+    checkpoint = head_checkpoints.splade(tmp_path / "splade", words=WORDS)
+    exact, rounded = (dense(serve(checkpoint, precision)("splade.sparse"), WORDS) for precision in ("fp32", "int8"))
     cosines = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     assert cosines.min() > 0.99
 
@@ -272,13 +273,13 @@ def test_parts_of_a_rerankers_template_are_tokenised_apart_where_it_says_so(
 def test_words_of_bge_m3_weigh_what_their_heaviest_token_does(serve: Callable[..., Served], tmp_path: Path) -> None:
     checkpoint = head_checkpoints.bge_m3(tmp_path / "m3")
     layer = head_checkpoints.layer_of(checkpoint / "sparse_linear.safetensors")
-    expected = np.zeros((len(ROWS), 30522), np.float32)
+    expected = np.zeros((len(ROWS), WORDS), np.float32)
     for weights, row in zip(expected, ROWS, strict=True):
         with torch.inference_mode():
             numbers = torch.relu(layer(outputs(checkpoint, "", row.ids).last_hidden_state[0]))[:, 0].tolist()
         for word, number in zip(row.ids, numbers, strict=True):
             weights[word] = max(weights[word], number)
-    np.testing.assert_allclose(dense(serve(checkpoint)("m3-sparse.sparse"), 30522), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(dense(serve(checkpoint)("m3-sparse.sparse"), WORDS), expected, rtol=0, atol=1e-5)
 
 
 def test_words_of_gte_weigh_what_its_classifier_of_tokens_says(exports: Exports, checkpoints: Checkpoints) -> None:
@@ -286,11 +287,11 @@ def test_words_of_gte_weigh_what_its_classifier_of_tokens_says(exports: Exports,
     weights = load_file(checkpoints.gte_multilingual() / "model.safetensors")
     tokens = EncoderGraph(published.repository / f"{published.name}.encoder" / "1" / "model.onnx")(ROWS)
     numbers = torch.relu(torch.from_numpy(tokens) @ weights["classifier.weight"][0] + weights["classifier.bias"])
-    expected, ends = np.zeros((len(ROWS), 30522), np.float32), np.cumsum([len(row.ids) for row in ROWS])
+    expected, ends = np.zeros((len(ROWS), WORDS), np.float32), np.cumsum([len(row.ids) for row in ROWS])
     for words, row, mine in zip(expected, ROWS, np.split(numbers.numpy(), ends[:-1]), strict=True):
         np.maximum.at(words, row.ids, mine)
     answer = Served(published.repository, published.name)(f"{published.name}-sparse.sparse")
-    np.testing.assert_allclose(dense(answer, 30522), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(dense(answer, WORDS), expected, rtol=0, atol=1e-5)
 
 
 def test_token_vectors_of_bge_m3_are_compared_as_its_authors_do(serve: Callable[..., Served], tmp_path: Path) -> None:
@@ -328,11 +329,11 @@ def test_tokens_that_its_authors_leave_out_weigh_nothing_and_other_special_ones_
 
 
 def test_task_can_be_said_where_the_checkpoint_does_not(serve: Callable[..., Served], tmp_path: Path) -> None:
-    checkpoint = head_checkpoints.make(tmp_path / "silent", "bert", "ForMaskedLM")
+    checkpoint = head_checkpoints.make(tmp_path / "silent", "bert", "ForMaskedLM", FEWER_WORDS)
     logits = outputs(checkpoint, "ForMaskedLM", ROWS[1].ids).logits[0]
     answer = serve(checkpoint, overrides={"task": Task.SPARSE})("silent.sparse")
     np.testing.assert_allclose(
-        dense(answer, 30522)[1], torch.log1p(torch.relu(logits)).amax(0).numpy(), rtol=0, atol=1e-5
+        dense(answer, FEWER_WORDS)[1], torch.log1p(torch.relu(logits)).amax(0).numpy(), rtol=0, atol=1e-5
     )
 
 

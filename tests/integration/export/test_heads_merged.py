@@ -12,6 +12,7 @@ from conch_export import Options, Precision
 
 from tests import head_checkpoints
 from tests.exports import ONE_CORE, export_once
+from tests.head_checkpoints import FEWER_WORDS, WORDS
 from tests.merging import _feed, padded, session, vectors_for
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Answers = dict[str, NDArray[Any]]
 
 random = np.random.default_rng(1)
-ROWS = [random.integers(999, 30000, length).tolist() for length in (3, 60, 17, 1, 70, 2)]
+ROWS = [random.integers(999, FEWER_WORDS, length).tolist() for length in (3, 60, 17, 1, 70, 2)]
 HEADS = {
     "vocabulary": ("splade", "splade.sparse"),
     "lexical": ("m3", "m3-sparse.sparse"),
@@ -81,7 +82,7 @@ def values(answers: Answers, request: Request) -> NDArray[np.float32]:
     elif "weights" in answers:
         lines = []
         for indices, weights in zip(answers["indices"], answers["weights"], strict=True):
-            dense = np.zeros(30522, np.float32)
+            dense = np.zeros(WORDS, np.float32)
             dense[indices] = weights
             lines.append(np.full_like(dense, np.nan) if np.isnan(weights).all() else dense)
     else:

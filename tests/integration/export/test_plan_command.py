@@ -49,7 +49,7 @@ def test_the_command_prints_the_parts_and_their_sum(checkpoints: Checkpoints) ->
 
 
 def test_heads_are_told_one_by_one_and_counted(tmp_path: Path) -> None:
-    folder = head_checkpoints.splade(tmp_path / "splade")
+    folder = head_checkpoints.splade(tmp_path / "splade", words=30522)
     planned = [
         capacity(Options(str(folder), tmp_path, precision=Precision.FP32, plan=Plan(instances, threads=1)))
         for instances in (1, 3)
