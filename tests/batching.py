@@ -67,7 +67,7 @@ async def over(http: httpx.AsyncClient, batch: Fields) -> Fields:
         found = await fetched(http, batch)
         return found["status"] in OVER
 
-    await eventually(is_over)
+    await eventually(is_over, every_s=0.05)  # each look is a request and a transaction
     return found
 
 

@@ -27,7 +27,9 @@ def until(condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
         time.sleep(POLL_S)
 
 
-async def eventually(condition: Callable[[], object | Awaitable[object]], timeout_s: float = PATIENCE_S) -> None:
+async def eventually(
+    condition: Callable[[], object | Awaitable[object]], timeout_s: float = PATIENCE_S, every_s: float = POLL_S
+) -> None:
     """Return when the condition holds, which may be awaited; fail when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -35,7 +37,7 @@ async def eventually(condition: Callable[[], object | Awaitable[object]], timeou
         if await holds if inspect.isawaitable(holds) else holds:
             return
         assert time.monotonic() < deadline, f"the condition did not hold within {timeout_s:g} s"
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(every_s)
 
 
 def _holds(condition: Callable[[], Any]) -> bool:
