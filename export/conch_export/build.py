@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from conch_export.progress import Progress
 
 _CALIBRATION_TEXTS = 128
+_GROUP_TOKENS = 512
+"""Most tokens of calibration texts that are run together, but for a single longer one."""
 _PRECISIONS = {Target.CPU: (Precision.INT8, Precision.FP32), Target.CUDA: (Precision.FP16, Precision.FP32)}
 _WRITING = {Precision.INT8: "quantizing", Precision.FP16: "writing the weights", Precision.FP32: "writing the weights"}
 """Name of the step in which weights are written."""
@@ -170,8 +172,18 @@ def _built(
 
 def _feeds(description: Description) -> Iterator[Tensors]:
     """Yield inputs for calibration; none are made before the first is asked for."""
-    for row in _calibration_rows(description):
-        yield feed([row])
+    yield from map(feed, _groups(_calibration_rows(description)))
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield neighbours together: to run each text alone takes longer, and what is observed is the same."""
+    group: list[Row] = []
+    for row in rows:
+        if group and sum(len(each.ids) for each in (*group, row)) > _GROUP_TOKENS:
+            yield group
+            group = []
+        group.append(row)
+    yield group
 
 
 def _calibration_rows(description: Description) -> list[Row]:
@@ -286,7 +298,7 @@ def _vocabulary(description: Description, head: Vocabulary, encoder: Path, progr
     graph = vocabulary_graph(description.hidden, head)
     if description.precision is not Precision.INT8:
         return graph
-    encode, rows = EncoderGraph(encoder), _calibration_rows(description)
-    feeds = (head_feed([row], encode([row])) for row in rows)
+    encode, groups = EncoderGraph(encoder), _groups(_calibration_rows(description))
+    feeds = (head_feed(group, encode(group)) for group in groups)
     whole = vocabulary_graph(description.hidden, head, tile_tokens=None)
     return quantize(graph, calibrate(whole, feeds, progress=progress))
