@@ -33,6 +33,7 @@ import pytest
 from conch_export import Options, Overrides, Precision, export, make_bundle, open_bundle, preload
 from conch_export.triton.publish import complete
 from conch_export.verification import reference  # noqa: F401  or each command imports it, and is killed in that mostly
+from conch_export.verification.texts import docstrings
 from conch_gateway.auth.keys import create_key, read_keys, revoke_key
 from huggingface_hub import constants
 
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
     gc.freeze()  # or each command, a copy of this process, looks through all that was imported, again and again
+    docstrings()  # or each export reads them anew, in a process of its own
     begin, found = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         work = Path(name)
