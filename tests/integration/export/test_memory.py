@@ -48,9 +48,9 @@ def attending(shape: Encoder, **changes: object) -> Encoder:
     return replace(shape, layers=tuple(layers))
 
 
-def jina_small(layers: int) -> Encoder:
-    """The shape of jina-embeddings-v2-small-en, which has 4 layers."""
-    return attending(encoder(512, 8, 2048, layers=layers, gated=True), bias=Alibi.of(8))
+def jina_small(layers: int, heads: int = 8) -> Encoder:
+    """The shape of jina-embeddings-v2-small-en, which has 4 layers, or a narrower one of fewer heads."""
+    return attending(encoder(64 * heads, heads, 256 * heads, layers=layers, gated=True), bias=Alibi.of(heads))
 
 
 def planned(shape: Encoder, precision: str, length: int, rows: int = 1) -> Capacity:
@@ -86,10 +86,13 @@ def test_the_planned_peak_is_the_measured_one(shape: str, precision: str, length
     assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
 
 
-@pytest.mark.parametrize(("precision", "length"), [("fp32", LONG), ("int8", LONG // 2)])
-def test_so_it_is_for_long_texts(precision: str, length: int) -> None:
-    plan = planned(jina_small(layers=1), precision, length)
-    assert plan.budget.total == pytest.approx(plan.measure(), rel=0.25)
+# What every process takes is a larger part of the narrower one.
+@pytest.mark.parametrize(
+    ("precision", "length", "heads", "allowed"), [("fp32", LONG, 4, 0.2), ("int8", LONG // 2, 8, 0.25)]
+)
+def test_so_it_is_for_long_texts(precision: str, length: int, heads: int, allowed: float) -> None:
+    plan = planned(jina_small(1, heads), precision, length)
+    assert plan.budget.total == pytest.approx(plan.measure(), rel=allowed)
 
 
 def test_so_it_is_for_merged_rows() -> None:
