@@ -83,22 +83,28 @@ def test_whatever_is_killed_is_back_again_and_again_and_nothing_is_left(small_re
     assert "Traceback" not in serving.said
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def impatient(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """Health checks find a hung Triton within a second."""
     with Serving(small_repository, tmp_path_factory.mktemp("impatient"), **IMPATIENT) as serving:
         yield serving
 
 
-@pytest.mark.parametrize("victim", ["tritonserver", "the warden"])
-def test_what_hangs_is_replaced(impatient: Serving, victim: str) -> None:
-    hung, triton, before = VICTIMS[victim](impatient), impatient.triton, restarts(impatient)
-    hung.suspend()
-    if victim == "the warden":
-        triton.kill()  # which the warden neither sees nor tells
-    until(lambda: restarts(impatient) > before and answers(impatient))
-    assert not alive(hung)
-    assert not alive(triton)
+class TestImpatientHealthChecks:
+    @pytest.mark.parametrize("victim", ["tritonserver", "the warden"])
+    def test_what_hangs_is_replaced(self, impatient: Serving, victim: str) -> None:
+        hung, triton, before = VICTIMS[victim](impatient), impatient.triton, restarts(impatient)
+        hung.suspend()
+        if victim == "the warden":
+            triton.kill()  # which the warden neither sees nor tells
+        until(lambda: restarts(impatient) > before and answers(impatient))
+        assert not alive(hung)
+        assert not alive(triton)
+
+    def test_nothing_is_written_beside_the_backends_code(self, impatient: Serving) -> None:
+        """On a full disk that would be truncated bytecode, and Triton would not start until it is gone."""
+        assert list(impatient.run_directory.glob("*/backends/**/*.py"))
+        assert not list(impatient.run_directory.rglob("*.pyc"))
 
 
 def test_a_restart_that_fails_is_tried_again_until_the_model_is_mended(models: Path, tmp_path: Path) -> None:
@@ -115,12 +121,6 @@ def test_a_restart_that_fails_is_tried_again_until_the_model_is_mended(models: P
     told = rf"started again.*cannot load {MODEL}.encoder \(.*[Pp]rotobuf.*its log: {serving.triton_log}"
     assert re.search(told, serving.said)
     assert "Traceback" not in serving.said
-
-
-def test_nothing_is_written_beside_the_backends_code(impatient: Serving) -> None:
-    """On a full disk that would be truncated bytecode, and Triton would not start until it is gone."""
-    assert list(impatient.run_directory.glob("*/backends/**/*.py"))
-    assert not list(impatient.run_directory.rglob("*.pyc"))
 
 
 def test_a_run_directory_that_is_deleted_meanwhile_is_made_again(small_repository: Path, tmp_path: Path) -> None:
