@@ -14,10 +14,10 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 WITHOUT_TORCH := -p tests.without_torch tests/unit tests/contract
-# One worker more than cores, as some tests wait (tests/conftest.py).
+# Two workers more than cores, as tests wait (tests/conftest.py).
 WORKERS := --numprocesses auto --maxprocesses 8 --dist worksteal
-# Two workers more than cores, as those wait for servers, beside files that compute; a file with its servers and
-# exports stays on one worker, and so do all files that use the same deployment (tests/e2e/conftest.py).
+# Files that wait for servers run beside files that compute; a file with its servers and exports stays on one worker, and
+# so do all files that use the same deployment (tests/e2e/conftest.py).
 SLOW_WORKERS := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # For single tests that take up to an hour.
 PATIENTLY := --override-ini=faulthandler_timeout=3600
@@ -49,7 +49,7 @@ serve: $(STAMP) ## set up, export the default models, serve them and print the a
 	$(BIN)/conch export --missing
 	$(BIN)/conch serve
 
-quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: less than a minute
+quick: $(STAMP) ## style, types, and the tests that need neither torch nor Triton: little more than a minute
 	$(TOGETHER) fast-tests types style layers
 
 # Types and packages are checked while slow tests wait for servers.

@@ -51,8 +51,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: some of the time that tests take they wait."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two more than cores: much of the time that tests take they wait."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.fixture(scope="session")

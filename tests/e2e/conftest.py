@@ -5,7 +5,6 @@ The process that hands out the tests reads this too, before it starts its worker
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +71,6 @@ class OfOneDeployment(LoadFileScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OfOneDeployment:
     return OfOneDeployment(config, log)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Two more than cores: much of the time that these tests take they wait for servers."""
-    return len(os.sched_getaffinity(0)) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

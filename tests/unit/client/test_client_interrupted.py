@@ -13,7 +13,7 @@ import time
 from conch_client._transport.threads import each
 
 def hang(item):
-    print("begun", flush=True)
+    print("begun\\n", end="", flush=True)  # in one piece, as two threads write
     time.sleep(3600)
 
 each(range(4), hang, max_in_flight=2)
