@@ -24,7 +24,7 @@ for module, *arguments in json.load(sys.stdin):
         sys.modules[module] = None
         sys.argv[1:] = arguments
         main()
-    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)  # not again by the next copy
 """
 """Runs commands, each as if a module were not installed, and prints their exit statuses."""
 COMMANDS_WITHOUT = [
