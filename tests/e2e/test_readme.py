@@ -55,7 +55,7 @@ FOLLOWED = ("docs/migration.md",)
 IN_BASH = "".join(
     block.text.replace("\\\n", " ") for block in BLOCKS if block.language == "bash" and block.page not in FOLLOWED
 )
-FILE_FOR_COMPOSE = re.compile(r"^cat > \.env <<END\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
+FILE_FOR_COMPOSE = re.compile(r"^cat >> \.env <<END\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for line in FILE_FOR_COMPOSE.sub("", IN_BASH).splitlines()]
 SETTINGS_OF_COMPOSE = [
     line.partition("=")[0] for lines in FILE_FOR_COMPOSE.findall(IN_BASH) for line in lines.splitlines()
