@@ -27,6 +27,28 @@ LATE: dict[str, dict[str, Any]] = {
 LABELS = {0: "contradiction", 1: "entailment", 2: "neutral"}
 CLASSIFIERS = {"bert-pairs": "bert", "xlm-roberta-pairs": "xlm-roberta", "modernbert-pairs": "modernbert"}
 TEMPLATE = "[CLS] {instruction} [SEP] {document} [SEP] answer [SEP] {query} [SEP] ? answer : "
+FACTS: dict[str, tuple[str, str | None, int | None]] = {
+    "splade": ("sparse", None, 30522),
+    "free": ("sparse", None, 30522),
+    "static": ("embedding", None, 48),
+    "m3": ("embedding", None, 48),
+    "m3-sparse": ("sparse", "m3", 30522),
+    "m3-tokens": ("multi-vector", "m3", 24),
+    "m3-maxsim": ("late-interaction", "m3", None),
+    "words": ("cross-encoder", None, None),
+    "chat": ("embedding", None, 16),
+    "judge": ("cross-encoder", None, None),
+    "asymmetric-query": ("embedding", None, 16),
+    "asymmetric-document": ("embedding", None, 16),
+    "dense": ("embedding", None, 16),
+    "dense-chunks": ("late-chunking", "dense", 16),
+    "instructor": ("embedding", None, 16),
+    "nli": ("classification", None, None),
+    **dict.fromkeys(LATE, ("multi-vector", None, 16)),
+    **{f"{name}-maxsim": ("late-interaction", name, None) for name in LATE},
+    **dict.fromkeys(CLASSIFIERS, ("cross-encoder", None, None)),
+}
+"""Task, base and dimension of every model that is exported from them."""
 
 
 def make_all(folder: Path) -> dict[str, Path]:

@@ -317,11 +317,8 @@ def test_what_goes_wrong_is_told_with_its_fix_and_changes_nothing(
         assert "\n" not in str(caught.value)
         assert content_of(repository) == before
     hub.faults = Faults()
-    assert preload([ID], repository)[0].weights_sha256 == sha256(checkpoint / "model.safetensors")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = (checkpoint / "model.safetensors").read_bytes()
+    assert preload([ID], repository)[0].weights_sha256 == hashlib.sha256(weights).hexdigest()
 
 
 def test_a_full_disk_is_told_and_what_has_arrived_is_kept(hub: LocalHub, checkpoint: Path, repository: Path) -> None:
